@@ -1,0 +1,140 @@
+//! The control region: what both sides write.
+//!
+//! A park area doubles as the slot of a request: its state word says who owns it.
+//!
+//! ```text
+//!            shim claims        shim fills, posts, rings the doorbell
+//!   FREE ───────────────► CLAIMED ───────────────► POSTED ──┬─ daemon answers ──► ANSWERED ─ shim ─► FREE
+//!     ▲                                                     ├─ daemon takes the thread ─► TAKEN ─ daemon ─► FREE
+//!     └──────────── shim gives up after PARK_TIMEOUT_US ────┘
+//! ```
+
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
+
+use crate::entries::ENTRIES;
+
+/// How many threads can be parked at once; a thread that finds no area runs on.
+pub const PARK_AREAS: usize = 64;
+
+/// Exit counters: the most exits one session can have.
+pub const EXIT_COUNTERS: usize = 1 << 18;
+
+/// Bytes kept for the XSAVE image of a parked thread (standard form, the
+/// components of [`XSAVE_MASK`]).
+pub const XSAVE_BYTES: usize = 2752;
+
+/// x87, SSE, AVX, opmask, both ZMM parts: ends at byte 2,688.
+pub const XSAVE_MASK: u64 = 0xe7;
+
+/// [`Control::state`]: traces are used, hot anchors ask the daemon.
+pub const SESSION_ACTIVE: u32 = 1;
+/// [`Control::state`]: the daemon ended the session.
+pub const SESSION_DETACHED: u32 = 2;
+/// [`Control::state`]: a thread waited in vain; the target has stopped asking.
+pub const SESSION_ABANDONED: u32 = 3;
+
+/// A park area nobody uses.
+pub const PARK_FREE: u32 = 0;
+/// A thread is filling the area.
+pub const PARK_CLAIMED: u32 = 1;
+/// The thread waits for the daemon.
+pub const PARK_POSTED: u32 = 2;
+/// The daemon has stopped the thread with ptrace and moves it elsewhere.
+pub const PARK_TAKEN: u32 = 3;
+/// The thread may run on.
+pub const PARK_ANSWERED: u32 = 4;
+
+/// [`ParkArea::kind`]: a hot anchor; `id` and `return_address` name it.
+pub const REQUEST_ANCHOR: u32 = 1;
+/// [`ParkArea::kind`]: a hot exit; `id` is its number, `return_address` the original code.
+pub const REQUEST_EXIT: u32 = 2;
+
+/// Ways to misuse the API that the shim notices, as indices of [`Control::misuse`].
+pub const MISUSE_TEMP_ENABLE: usize = 0;
+/// `end_branchable_frame` without a begin.
+pub const MISUSE_END_FRAME: usize = 1;
+/// The registry was full or its lock could not be had.
+pub const MISUSE_REGISTRY: usize = 2;
+/// How many kinds of misuse there are.
+pub const MISUSES: usize = 3;
+
+/// The whole region.
+#[repr(C, align(4096))]
+pub struct Control {
+    /// [`crate::MAGIC`].
+    pub magic: AtomicU64,
+    /// [`crate::PROTOCOL_VERSION`].
+    pub version: AtomicU32,
+    /// One of the `SESSION_*` values.
+    pub state: AtomicU32,
+    /// Futex word: incremented by the shim when it posts a request.
+    pub doorbell: AtomicU32,
+    /// Incremented by the shim whenever a thread gives up waiting.
+    pub stalls: AtomicU32,
+    /// The longest wait in microseconds of a thread that was answered or gave up.
+    pub longest_wait_us: AtomicU64,
+    /// Bumped by `constant_memory_end`: traces that depend on constant memory
+    /// compare it with the value they were compiled for.
+    pub generation: AtomicU64,
+    /// How often, and from where last, the API was misused.
+    pub misuse: [Misuse; MISUSES],
+    /// Hotness of anchors, by [`crate::entries::hash`] of the id: counts down, asks at 0.
+    pub hotness: [AtomicI32; ENTRIES],
+    /// Hotness of exits, by exit number: counts down, asks at 0.
+    pub exits: [AtomicI32; EXIT_COUNTERS],
+    /// Where threads wait.
+    pub parks: [ParkArea; PARK_AREAS],
+}
+
+/// Size of the region in bytes.
+pub const CONTROL_BYTES: usize = core::mem::size_of::<Control>();
+
+/// One kind of misuse.
+#[repr(C)]
+pub struct Misuse {
+    /// How often it happened.
+    pub count: AtomicU64,
+    /// The return address of the last such call.
+    pub last: AtomicU64,
+}
+
+/// The registers of a parked thread, in the order in which the shim pushes them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ParkedRegisters {
+    /// RFLAGS.
+    pub rflags: u64,
+    /// rax, rcx, rdx, rbx, (rsp: see below), rbp, rsi, rdi, r8 ... r15: the order of
+    /// the encoding. The slot of rsp holds the value to resume with.
+    pub gpr: [u64; 16],
+    /// Where to resume.
+    pub rip: u64,
+}
+
+/// Where a thread leaves its state while it waits.
+#[repr(C, align(64))]
+pub struct ParkArea {
+    /// XSAVE image (XSAVE wants 64-byte alignment, so it comes first).
+    pub xsave: [u8; XSAVE_BYTES],
+    /// One of the `PARK_*` values; the futex word the thread waits on.
+    pub state: AtomicU32,
+    /// `REQUEST_*`.
+    pub kind: AtomicU32,
+    /// The waiting thread.
+    pub tid: AtomicU32,
+    /// `ApiFn` of an anchor.
+    pub api: AtomicU32,
+    /// The anchor's id, or the exit's number.
+    pub id: AtomicU64,
+    /// The anchor's return address, or where the exit goes.
+    pub return_address: AtomicU64,
+    /// The stack pointer while it waits: tells that the thread really is in this wait.
+    pub wait_rsp: AtomicU64,
+    /// General registers and flags.
+    pub registers: core::cell::UnsafeCell<ParkedRegisters>,
+}
+
+// SAFETY: every field that both sides write concurrently is atomic; `registers` and
+// `xsave` are written by the shim before the release store of POSTED and only read
+// by the daemon, which copies them byte by byte through raw pointers.
+unsafe impl Sync for ParkArea {}
