@@ -19,6 +19,10 @@ pub const PARK_AREAS: usize = 64;
 /// Exit counters: the most exits one session can have.
 pub const EXIT_COUNTERS: usize = 1 << 18;
 
+/// What one turn of a loop counts, when a function entry counts 1: a function that a
+/// loop calls must not become hot before the loop whose trace would contain it.
+pub const LOOP_WEIGHT: i32 = 8;
+
 /// Bytes kept for the XSAVE image of a parked thread (standard form, the
 /// components of [`XSAVE_MASK`]).
 pub const XSAVE_BYTES: usize = 2752;
@@ -78,7 +82,8 @@ pub struct Control {
     pub generation: AtomicU64,
     /// How often, and from where last, the API was misused.
     pub misuse: [Misuse; MISUSES],
-    /// Hotness of anchors, by [`crate::entries::hash`] of the id: counts down, asks at 0.
+    /// Hotness of anchors, by [`crate::entries::hash`] of the id: counts down, by
+    /// [`LOOP_WEIGHT`] at a loop and by 1 at a function entry, and asks at 0 or below.
     pub hotness: [AtomicI32; ENTRIES],
     /// Hotness of exits, by exit number: counts down, asks at 0.
     pub exits: [AtomicI32; EXIT_COUNTERS],

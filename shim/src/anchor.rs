@@ -12,7 +12,7 @@ use core::arch::naked_asm;
 use core::mem::{offset_of, size_of};
 
 use redmagic_proto::api::ApiFn;
-use redmagic_proto::control::Control;
+use redmagic_proto::control::{Control, LOOP_WEIGHT};
 use redmagic_proto::descriptor::ShimPage;
 use redmagic_proto::entries::{ENTRIES, Entry, HASH_MULTIPLIER, PROBES};
 use redmagic_proto::thread::ThreadWords;
@@ -23,7 +23,7 @@ use crate::thread::redmagic_tls;
 
 /// What a missed look-up does.
 macro_rules! anchor {
-    ($(#[$doc:meta])* $name:ident, $api:expr, found_without_code: $counted:literal, missing: $missing:literal) => {
+    ($(#[$doc:meta])* $name:ident, $api:expr, weight: $weight:expr, found_without_code: $counted:literal, missing: $missing:literal) => {
         $(#[$doc])*
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
@@ -72,8 +72,8 @@ macro_rules! anchor {
                 "50:",
                 $missing,
                 "60:",
-                "dec dword ptr [r9]",
-                "jz 70f",
+                "sub dword ptr [r9], {weight}",
+                "jle 70f",
                 "90:",
                 "ret",
                 "70:",
@@ -84,6 +84,7 @@ macro_rules! anchor {
                 page = sym redmagic_channel,
                 tls = sym redmagic_tls,
                 park = sym redmagic_park_anchor,
+                weight = const $weight,
                 channel = const offset_of!(ShimPage, channel),
                 entries = const offset_of!(ShimPage, entries),
                 disable_depth = const offset_of!(ThreadWords, disable_depth),
@@ -108,22 +109,22 @@ const ASK_AGAIN: u32 = 256;
 
 anchor!(
     /// See `redmagic.h`.
-    redmagic_backwards_branch, ApiFn::BackwardsBranch,
+    redmagic_backwards_branch, ApiFn::BackwardsBranch, weight: LOOP_WEIGHT,
     found_without_code: "nop", missing: "nop"
 );
 anchor!(
     /// See `redmagic.h`.
-    redmagic_function_entry, ApiFn::FunctionEntry,
+    redmagic_function_entry, ApiFn::FunctionEntry, weight: 1,
     found_without_code: "nop", missing: "nop"
 );
 anchor!(
     /// See `redmagic.h`. Asks at once for an anchor that was never tried, and counts
     /// like a loop for one that was (and has no trace, or no longer).
-    redmagic_force_begin_trace, ApiFn::ForceBeginTrace,
+    redmagic_force_begin_trace, ApiFn::ForceBeginTrace, weight: LOOP_WEIGHT,
     found_without_code: "jmp 60f", missing: "jmp 70f"
 );
 anchor!(
     /// See `redmagic.h`. Asks at once if the id has a trace from elsewhere.
-    redmagic_force_jump_to_trace, ApiFn::ForceJumpToTrace,
+    redmagic_force_jump_to_trace, ApiFn::ForceJumpToTrace, weight: LOOP_WEIGHT,
     found_without_code: "jmp 60f", missing: "test r11, r11\njnz 70f\nret"
 );

@@ -1,0 +1,149 @@
+//! Exit stubs: how a trace is left.
+//!
+//! At a guard the machine state is exactly what the original code has at the guard's
+//! target, so leaving is a jump. Everything else a stub does (counting, asking for a
+//! side trace) must not be seen: every register, every flag and the 128 bytes below the
+//! stack pointer are live.
+//!
+//! ```text
+//!   guard:   jcc stub
+//!   stub:    jmp [slot]            slot: the counting code, then a side trace, or the target itself
+//!   count:   lea rsp, [rsp-128]    over the red zone; lea, mov, push, pop, jrcxz: no flag is touched
+//!            push rcx
+//!            mov ecx, [counter]
+//!            lea ecx, [rcx-1]
+//!            mov [counter], ecx
+//!            jrcxz hot
+//!            pop rcx
+//!            lea rsp, [rsp+128]
+//!            jmp target
+//!   hot:     mov [counter], again  (a thread that is not answered asks again later)
+//!            pop rcx
+//!            push [target]
+//!            push exit number
+//!            jmp [park]            the shim saves everything and comes back to target
+//! ```
+//!
+//! The slot makes attaching a side trace one 8-byte store, and switching the count off
+//! another.
+
+use crate::asm::{Asm, AsmError, Datum, Label};
+
+/// Where the shim and the counters are.
+#[derive(Debug, Clone, Copy)]
+pub struct ExitEnvironment {
+    /// Address of the counter of exit 0; counters are 4 bytes each.
+    pub counters: u64,
+    /// Address of the shim's entry for hot exits.
+    pub park: u64,
+    /// What a counter is set to when its thread parks.
+    pub again: u32,
+}
+
+/// An exit of finished code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// Its number: the index of its counter.
+    pub number: u32,
+    /// Where the original code goes on.
+    pub target: u64,
+    /// The word that the stub jumps through.
+    pub slot: Datum,
+    /// What the slot holds at first: the counting code.
+    pub counting: u64,
+    /// Where in the recording it lies: index of the step.
+    pub step: u32,
+}
+
+/// Exits of code that is being assembled.
+#[derive(Debug)]
+pub struct Exits {
+    first: u32,
+    pending: Vec<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    target: u64,
+    stub: Label,
+    step: u32,
+}
+
+impl Exits {
+    /// Exits that are numbered from `first` on.
+    pub fn new(first: u32) -> Exits {
+        Exits {
+            first,
+            pending: Vec::new(),
+        }
+    }
+
+    /// A new exit to `target`; jump to the label to take it.
+    pub fn add(&mut self, asm: &mut Asm, target: u64, step: u32) -> Label {
+        let stub = asm.label();
+        self.pending.push(Pending { target, stub, step });
+        stub
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Emits all stubs.
+    ///
+    /// # Errors
+    /// When a target, a counter or the shim is out of reach of a 32-bit displacement.
+    pub fn finish(
+        self,
+        asm: &mut Asm,
+        environment: &ExitEnvironment,
+    ) -> Result<Vec<Exit>, AsmError> {
+        let park = asm.datum(environment.park);
+        let mut exits = Vec::with_capacity(self.pending.len());
+        for (number, pending) in (self.first..).zip(self.pending) {
+            let counter = environment.counters + u64::from(number) * 4;
+            let (count, hot) = (asm.label(), asm.label());
+            let slot = asm.datum_label(count);
+            let target = asm.datum(pending.target);
+
+            asm.bind(pending.stub);
+            asm.jmp_through(asm.datum_address(slot))?;
+
+            asm.bind(count);
+            let counting = asm.here();
+            asm.adjust_rsp(-128);
+            asm.bytes(&[0x51]); // push rcx
+            asm.load_ecx(counter)?;
+            asm.bytes(&[0x8d, 0x49, 0xff]); // lea ecx, [rcx - 1]
+            asm.store_ecx(counter)?;
+            // jrcxz over: pop rcx (1), lea rsp, [rsp + 128] (8), jmp target (5)
+            asm.bytes(&[0xe3, 14]);
+            asm.bytes(&[0x59]); // pop rcx
+            asm.adjust_rsp(128);
+            asm.jmp_address(pending.target)?;
+
+            asm.bind(hot);
+            asm.store_imm32(counter, environment.again)?;
+            asm.bytes(&[0x59]); // pop rcx
+            asm.push_datum(target)?;
+            asm.bytes(&[0x68]); // push imm32
+            asm.bytes(&number.to_le_bytes());
+            asm.jmp_through(asm.datum_address(park))?;
+
+            exits.push(Exit {
+                number,
+                target: pending.target,
+                slot,
+                counting,
+                step: pending.step,
+            });
+        }
+        Ok(exits)
+    }
+}
