@@ -1,0 +1,177 @@
+//! The code cache: the daemon's side of the code and entries regions.
+//!
+//! Code grows from the front of the region, data (constants, slots) from the back. Both
+//! are only ever appended, at addresses that no thread has executed or read; what is
+//! replaced becomes unreachable and stays, since some thread may still be in it. When
+//! the two meet, the cache is full and says so.
+
+use std::sync::atomic::Ordering;
+
+use redmagic_proto::entries::{ENTRIES, Entry, PROBES, hash};
+
+use crate::memory::SharedMemory;
+use crate::unwind;
+
+/// The first code address is this far into the region; unwind information comes before.
+const CODE_START: usize = 4096;
+
+/// The cache.
+#[derive(Debug)]
+pub struct CodeCache {
+    code: SharedMemory,
+    entries: SharedMemory,
+    /// The target's address of the code region.
+    base: u64,
+    /// Offset of the next code.
+    front: usize,
+    /// Offset of the last data.
+    back: usize,
+    used_entries: usize,
+}
+
+/// Why something could not be installed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CacheError {
+    /// The region is full.
+    #[error("the code region is full ({bytes} bytes); REDMAGIC_CODESIZE sets its size in KiB")]
+    Full {
+        /// Size of the region.
+        bytes: usize,
+    },
+    /// The table of entries is full, or has no place near an id's hash.
+    #[error("the table of entries is full ({used} of {ENTRIES})")]
+    EntriesFull {
+        /// Entries in use.
+        used: usize,
+    },
+}
+
+/// Room for code and data that is not written yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// The target's address of the code.
+    pub code: u64,
+    /// The target's address of the data.
+    pub data: u64,
+}
+
+impl CodeCache {
+    /// Over fresh, zeroed regions; `base` is the target's address of `code`.
+    pub fn new(code: SharedMemory, entries: SharedMemory, base: u64) -> CodeCache {
+        let back = code.len();
+        code.write(0, &unwind::frames(base, code.len() as u64));
+        CodeCache { code, entries, base, front: CODE_START, back, used_entries: 0 }
+    }
+
+    /// The target's address of the unwind information.
+    pub fn frames_address(&self) -> u64 {
+        self.base
+    }
+
+    /// Whether a target's address lies in the code region.
+    pub fn contains(&self, address: u64) -> bool {
+        address.wrapping_sub(self.base) < self.code.len() as u64
+    }
+
+    /// Bytes in use, code and data.
+    pub fn used_bytes(&self) -> usize {
+        self.front - CODE_START + self.code.len() - self.back
+    }
+
+    /// Room for at most that much code and data. Nothing is taken yet: [`CodeCache::install`]
+    /// takes what is needed.
+    ///
+    /// # Errors
+    /// [`CacheError::Full`].
+    pub fn room(&self, code_bytes: usize, data_words: usize) -> Result<Room, CacheError> {
+        let front = self.front.next_multiple_of(64);
+        let back = self
+            .back
+            .checked_sub(data_words * 8)
+            .ok_or(CacheError::Full { bytes: self.code.len() })?;
+        // A cache line stays between code and data: see `asm` on why they do not share one.
+        if front + code_bytes + 64 > back {
+            return Err(CacheError::Full { bytes: self.code.len() });
+        }
+        Ok(Room { code: self.base + front as u64, data: self.base + back as u64 })
+    }
+
+    /// Writes code and data into room that was just given. Nothing refers to it yet.
+    pub fn install(&mut self, room: Room, code: &[u8], data: &[u64]) {
+        let at = (room.code - self.base) as usize;
+        let data_at = (room.data - self.base) as usize;
+        assert!(at >= self.front && at + code.len() + 64 <= data_at && data_at + data.len() * 8 <= self.back);
+        for (i, word) in data.iter().enumerate() {
+            self.code.u64(data_at + i * 8).store(*word, Ordering::Relaxed);
+        }
+        self.code.write(at, code);
+        self.front = at + code.len();
+        self.back = data_at;
+    }
+
+    /// A new slot that holds `value`; gives the target's address of it.
+    ///
+    /// # Errors
+    /// [`CacheError::Full`].
+    pub fn new_slot(&mut self, value: u64) -> Result<u64, CacheError> {
+        let room = self.room(0, 1)?;
+        self.back = (room.data - self.base) as usize;
+        self.set_slot(room.data, value);
+        Ok(room.data)
+    }
+
+    /// Redirects whatever jumps through the slot at this address.
+    pub fn set_slot(&self, slot: u64, value: u64) {
+        self.code.u64((slot - self.base) as usize).store(value, Ordering::Release);
+    }
+
+    /// What the slot at this address holds.
+    pub fn slot(&self, slot: u64) -> u64 {
+        self.code.u64((slot - self.base) as usize).load(Ordering::Relaxed)
+    }
+
+    /// Makes `code` what the shim enters for an anchor; 0 for nothing. The key keeps its
+    /// place for the life of the session.
+    ///
+    /// # Errors
+    /// [`CacheError::EntriesFull`].
+    pub fn set_entry(&mut self, id: u64, return_address: u64, code: u64) -> Result<(), CacheError> {
+        let first = hash(id);
+        let mut place = None;
+        for slot in first..first + PROBES {
+            let (key, found) = (self.entry(slot, FIELD_RETURN), self.entry(slot, FIELD_ID));
+            let used = key.load(Ordering::Relaxed);
+            if used == return_address && found.load(Ordering::Relaxed) == id {
+                self.entry(slot, FIELD_CODE).store(code, Ordering::Release);
+                return Ok(());
+            }
+            if used == 0 {
+                place = Some(slot);
+                break;
+            }
+        }
+        let full = CacheError::EntriesFull { used: self.used_entries };
+        let slot = place.filter(|_| self.used_entries < ENTRIES / 2).ok_or(full)?;
+        self.used_entries += 1;
+        self.entry(slot, FIELD_ID).store(id, Ordering::Relaxed);
+        self.entry(slot, FIELD_CODE).store(code, Ordering::Relaxed);
+        // The key's presence publishes the rest.
+        self.entry(slot, FIELD_RETURN).store(return_address, Ordering::Release);
+        Ok(())
+    }
+
+    /// Zeroes the code of every entry.
+    pub fn clear_entries(&self) {
+        for slot in 0..ENTRIES + PROBES {
+            self.entry(slot, FIELD_CODE).store(0, Ordering::Release);
+        }
+    }
+
+    fn entry(&self, slot: usize, field: usize) -> &std::sync::atomic::AtomicU64 {
+        self.entries.u64(slot * size_of::<Entry>() + field)
+    }
+}
+
+const FIELD_ID: usize = std::mem::offset_of!(Entry, id);
+const FIELD_RETURN: usize = std::mem::offset_of!(Entry, return_address);
+const FIELD_CODE: usize = std::mem::offset_of!(Entry, code);

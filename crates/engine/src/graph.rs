@@ -1,0 +1,166 @@
+//! The trace graph: anchors, traces, exits, and how they hang together.
+//!
+//! Every anchor that anything ends at has a *slot*, a word in the code region that code
+//! jumps through. While the anchor has no trace, the slot holds the address of the
+//! anchor's own call in the original code, so whoever comes there counts and may enter
+//! later; once there is a trace it holds the trace's body. Loops go round through their
+//! own slot. So installing, replacing and dropping a root is one 8-byte store, and a
+//! thread that runs in a dropped loop leaves it at its next turn.
+
+use std::collections::HashMap;
+
+use redmagic_proto::ApiFn;
+use serde::Serialize;
+
+/// What names an anchor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+pub struct AnchorKey {
+    /// The id the program gave it.
+    pub id: u64,
+    /// The return address of the call.
+    pub return_address: u64,
+}
+
+/// Index of a trace in [`Graph::traces`].
+pub type TraceId = u32;
+
+/// What has become of an anchor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnchorState {
+    /// Nothing was tried, or something failed and may be tried again.
+    Cold,
+    /// It has a trace.
+    Compiled(TraceId),
+    /// It will not be tried again.
+    Blacklisted,
+}
+
+/// An anchor.
+#[derive(Debug, Clone)]
+pub struct Anchor {
+    /// Which function of the API it calls.
+    pub api: ApiFn,
+    /// Its state.
+    pub state: AnchorState,
+    /// Recordings that were aborted.
+    pub aborts: u64,
+    /// Name of the last abort's reason.
+    pub last_abort: Option<&'static str>,
+    /// Address of its slot, and of its call.
+    pub slot: Option<Slot>,
+}
+
+/// The word through which code reaches an anchor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// Its address.
+    pub address: u64,
+    /// What it holds while there is no trace: the address of the anchor's call.
+    pub native: u64,
+}
+
+/// Where a trace starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// At an anchor.
+    Root(AnchorKey),
+    /// At an exit of another trace.
+    Side {
+        /// Number of the exit.
+        exit: u32,
+        /// The trace that has it.
+        parent: TraceId,
+    },
+}
+
+/// Where a trace leads at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Link {
+    /// To an anchor; a root that links to itself is a loop.
+    Anchor(AnchorKey),
+    /// Back to the original code.
+    Native(u64),
+}
+
+/// A compiled trace.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    /// Where it starts.
+    pub origin: Origin,
+    /// The root of its tree; itself for a root.
+    pub root: TraceId,
+    /// How it ends.
+    pub link: Link,
+    /// Address of its code.
+    pub code: u64,
+    /// Where the shim enters it.
+    pub entry: u64,
+    /// Where loops and links enter it.
+    pub body: u64,
+    /// Size of its code in bytes.
+    pub code_bytes: usize,
+    /// Numbers of its exits.
+    pub exits: std::ops::Range<u32>,
+    /// Instructions in its recording.
+    pub instructions: usize,
+    /// Whether it was dropped: nothing leads to it any more.
+    pub dropped: bool,
+    /// Side traces in its tree, if it is a root.
+    pub side_traces: u64,
+}
+
+/// An exit of a compiled trace.
+#[derive(Debug, Clone)]
+pub struct ExitState {
+    /// The trace that has it.
+    pub trace: TraceId,
+    /// Where the original code goes on.
+    pub target: u64,
+    /// Address of its slot.
+    pub slot: u64,
+    /// Recordings from it that were aborted.
+    pub aborts: u64,
+    /// The trace that starts here.
+    pub side: Option<TraceId>,
+    /// Whether it has stopped counting.
+    pub silent: bool,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub struct Graph {
+    /// Anchors by key.
+    pub anchors: HashMap<AnchorKey, Anchor>,
+    /// Traces by id.
+    pub traces: Vec<Trace>,
+    /// Exits by number.
+    pub exits: Vec<ExitState>,
+}
+
+impl Graph {
+    /// The anchor of a key, made if it is new.
+    pub fn anchor(&mut self, key: AnchorKey, api: ApiFn) -> &mut Anchor {
+        self.anchors.entry(key).or_insert(Anchor {
+            api,
+            state: AnchorState::Cold,
+            aborts: 0,
+            last_abort: None,
+            slot: None,
+        })
+    }
+
+    /// Whether an anchor has a trace.
+    pub fn compiled(&self, key: AnchorKey) -> Option<TraceId> {
+        match self.anchors.get(&key)?.state {
+            AnchorState::Compiled(trace) => Some(trace),
+            _ => None,
+        }
+    }
+
+    /// Traces that were not dropped.
+    pub fn live(&self) -> impl Iterator<Item = &Trace> {
+        self.traces.iter().filter(|trace| !trace.dropped)
+    }
+}

@@ -1,0 +1,125 @@
+//! Every tunable: one line each, with its default, its range and what it is for.
+//!
+//! All can be set through the environment of `redmagic run` and `redmagicd attach`.
+
+macro_rules! params {
+    ($($(#[doc = $doc:literal])* $field:ident: $variable:literal = $default:literal in $low:literal ..= $high:literal;)*) => {
+        /// The tunables of a session.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Params { $($(#[doc = $doc])* pub $field: u64),* }
+
+        impl Default for Params {
+            fn default() -> Params {
+                Params { $($field: $default),* }
+            }
+        }
+
+        /// A row of the table, for help texts and documentation.
+        #[derive(Debug, Clone, Copy)]
+        pub struct Row {
+            /// Environment variable.
+            pub variable: &'static str,
+            /// Default value.
+            pub default: u64,
+            /// Smallest value.
+            pub low: u64,
+            /// Largest value.
+            pub high: u64,
+            /// What it is for.
+            pub doc: &'static str,
+        }
+
+        /// The table.
+        pub const TABLE: &[Row] = &[$(Row {
+            variable: $variable, default: $default, low: $low, high: $high, doc: concat!($($doc),*),
+        }),*];
+
+        impl Params {
+            /// Reads the values that `lookup` has; the rest keeps its default.
+            ///
+            /// # Errors
+            /// The first value that is no number or out of range: for the user to change.
+            pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Params, ParamError> {
+                let mut params = Params::default();
+                $(if let Some(text) = lookup($variable) {
+                    params.$field = parse($variable, &text, $low, $high)?;
+                })*
+                Ok(params)
+            }
+        }
+    };
+}
+
+params! {
+    /// Turns of a loop before it is recorded.
+    hotloop: "REDMAGIC_HOTLOOP" = 150 in 1 ..= 100_000_000;
+    /// Times an exit is taken before a side trace is recorded from it.
+    hotexit: "REDMAGIC_HOTEXIT" = 200 in 1 ..= 100_000_000;
+    /// Calls of an interpreted function, in units of `hotloop`, before it is recorded as a root.
+    hotfunction: "REDMAGIC_HOTFUNCTION" = 4 in 1 ..= 10_000;
+    /// Longest recording, in instructions.
+    maxrecord: "REDMAGIC_MAXRECORD" = 6000 in 16 ..= 1_000_000;
+    /// Most side traces below one root.
+    maxside: "REDMAGIC_MAXSIDE" = 100 in 0 ..= 100_000;
+    /// Aborted recordings before an anchor is blacklisted or an exit is left alone.
+    maxtries: "REDMAGIC_MAXTRIES" = 4 in 1 ..= 1000;
+    /// Size of the code region in KiB; when it is full, nothing more is compiled.
+    codesize: "REDMAGIC_CODESIZE" = 16_384 in 64 ..= 262_144;
+    /// Deepest nesting of calls that are recorded rather than kept as calls.
+    maxdepth: "REDMAGIC_MAXDEPTH" = 40 in 0 ..= 1000;
+    /// Turns of a native loop inside a called function before the function is kept as a call.
+    maxnative: "REDMAGIC_MAXNATIVE" = 6 in 1 ..= 10_000;
+    /// Times an inner loop without a trace is unrolled into a recording.
+    maxunroll: "REDMAGIC_MAXUNROLL" = 4 in 0 ..= 10_000;
+    /// Times a function is entered in one recording before that counts as recursion.
+    maxrecursion: "REDMAGIC_MAXRECURSION" = 2 in 0 ..= 1000;
+    /// Part of the target's run time that may go into recording, in percent.
+    recordshare: "REDMAGIC_RECORDSHARE" = 5 in 0 ..= 100;
+    /// Recording time in ms that is free of that limit.
+    recordfree: "REDMAGIC_RECORDFREE" = 40 in 0 ..= 1_000_000;
+    /// Longest run of a call that is kept as a call, while recording, in ms.
+    residualtime: "REDMAGIC_RESIDUALTIME" = 20 in 1 ..= 60_000;
+    /// Longest recording in ms.
+    recordtime: "REDMAGIC_RECORDTIME" = 500 in 1 ..= 60_000;
+}
+
+/// A tunable that cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{variable}={text} is not a whole number from {low} to {high}; change it or unset it")]
+pub struct ParamError {
+    variable: &'static str,
+    text: String,
+    low: u64,
+    high: u64,
+}
+
+fn parse(variable: &'static str, text: &str, low: u64, high: u64) -> Result<u64, ParamError> {
+    match text.trim().parse() {
+        Ok(value) if (low..=high).contains(&value) => Ok(value),
+        _ => Err(ParamError { variable, text: text.to_owned(), low, high }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_lie_in_their_ranges_and_names_are_distinct() {
+        for (i, row) in TABLE.iter().enumerate() {
+            assert!((row.low..=row.high).contains(&row.default), "{}", row.variable);
+            assert!(TABLE[..i].iter().all(|other| other.variable != row.variable));
+        }
+    }
+
+    #[test]
+    fn values_come_from_the_environment_and_are_checked() {
+        let set = |v: &'static str| move |name: &str| (name == "REDMAGIC_HOTLOOP").then(|| v.to_owned());
+        assert_eq!(Params::from_lookup(set("2")).unwrap().hotloop, 2);
+        assert_eq!(Params::from_lookup(|_| None).unwrap(), Params::default());
+        for bad in ["", "0", "x", "-1", "99999999999999999999"] {
+            let message = Params::from_lookup(set(bad)).unwrap_err().to_string();
+            assert!(message.starts_with("REDMAGIC_HOTLOOP="), "{message}");
+        }
+    }
+}

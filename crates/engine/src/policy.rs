@@ -1,0 +1,229 @@
+//! What to do at each fork of a recording: follow a call or keep it, end at an anchor or
+//! unroll it, give up.
+//!
+//! The shape of the traces is decided here:
+//!
+//! * A recording ends when it comes back to its own anchor (a loop), or to another loop
+//!   that has a trace (a link): nested loops are compiled inner first.
+//! * An inner loop without a trace is unrolled a few times; one that turns more often is
+//!   made hot instead, and the recording given up.
+//! * Interpreted functions are inlined into loops, compiled or not, until one is entered
+//!   more often than `maxrecursion`: then the recording ends at its entry.
+//! * Native calls inside the interpreter's image are followed; others, and functions that
+//!   turned out not to be worth following, are kept as calls.
+
+use std::collections::{HashMap, HashSet};
+
+use iced_x86::{FlowControl, Instruction};
+use redmagic_proto::ApiFn;
+use redmagic_record::{
+    AbortReason, CallAction, CallSite, Continue, Guide, ShimAction, ShimCallSite,
+};
+
+use crate::graph::{AnchorKey, Origin};
+use crate::params::Params;
+
+/// What the policy must know of the rest of the graph.
+pub trait World {
+    /// Whether an anchor has a trace.
+    fn compiled(&self, key: AnchorKey) -> bool;
+    /// Whether nothing will ever be compiled for an anchor.
+    fn hopeless(&self, key: AnchorKey) -> bool;
+}
+
+/// What the program and earlier recordings say about functions.
+#[derive(Debug, Clone, Default)]
+pub struct Functions {
+    /// Calls of these are kept as calls.
+    pub residual: HashSet<u64>,
+}
+
+/// Functions that return twice: a jump buffer must not hold an address of generated code,
+/// so whoever calls them is kept as a call, whole.
+pub const RETURNS_TWICE: &[&str] = &[
+    "setjmp", "_setjmp", "sigsetjmp", "__sigsetjmp", "getcontext", "swapcontext", "vfork", "savectx",
+];
+
+/// The policy of one recording.
+pub struct Policy<'a, W: World> {
+    params: &'a Params,
+    world: &'a W,
+    functions: &'a Functions,
+    origin: Origin,
+    root_api: ApiFn,
+    /// Whether a callee is a function that returns twice.
+    returns_twice: &'a dyn Fn(u64) -> bool,
+    /// Entry addresses of the calls that are being followed, outermost first.
+    stack: Vec<u64>,
+    /// Backward branches taken, by (depth, address).
+    native_turns: HashMap<(usize, u64), u64>,
+    /// Times an anchor that is not the origin was met.
+    visits: HashMap<AnchorKey, u64>,
+    /// Open branchable frames, relative to the start.
+    frames: i64,
+    /// Open merge blocks.
+    merges: u64,
+    /// What was learnt: functions to keep as calls from now on, loops to record first.
+    pub lessons: Lessons,
+}
+
+/// What a recording taught, whether it succeeded or not.
+#[derive(Debug, Default, Clone)]
+pub struct Lessons {
+    /// Functions that are better kept as calls.
+    pub residual: Vec<u64>,
+    /// Inner loops that should be recorded first.
+    pub inner: Vec<AnchorKey>,
+}
+
+impl<'a, W: World> Policy<'a, W> {
+    /// For a recording from `origin`; `root_api` is the function of its anchor.
+    pub fn new(
+        params: &'a Params,
+        world: &'a W,
+        functions: &'a Functions,
+        origin: Origin,
+        root_api: ApiFn,
+        returns_twice: &'a dyn Fn(u64) -> bool,
+    ) -> Policy<'a, W> {
+        Policy {
+            params,
+            world,
+            functions,
+            origin,
+            root_api,
+            returns_twice,
+            stack: Vec::new(),
+            native_turns: HashMap::new(),
+            visits: HashMap::new(),
+            frames: 0,
+            merges: 0,
+            lessons: Lessons::default(),
+        }
+    }
+
+    fn anchor(&mut self, site: &ShimCallSite) -> ShimAction {
+        let key = AnchorKey { id: site.args[0], return_address: site.return_address };
+        if site.tail_call {
+            // A trace can be entered only where a call returns to.
+            return ShimAction::Skip { result: 0 };
+        }
+        if self.origin == Origin::Root(key) && self.frames == 0 {
+            return ShimAction::End;
+        }
+        let visits = self.visits.entry(key).or_insert(0);
+        *visits += 1;
+        match site.api {
+            ApiFn::FunctionEntry => {
+                if *visits > self.params.maxrecursion {
+                    return ShimAction::End;
+                }
+            }
+            _ if self.world.compiled(key) => return ShimAction::End,
+            _ if *visits > self.params.maxunroll && !self.world.hopeless(key) => {
+                self.lessons.inner.push(key);
+                return ShimAction::Abort(AbortReason::InnerLoop);
+            }
+            _ => {}
+        }
+        ShimAction::Skip { result: 0 }
+    }
+}
+
+impl<W: World> Guide for Policy<'_, W> {
+    fn on_call(&mut self, site: &CallSite) -> CallAction {
+        self.stack.truncate(site.depth);
+        if (self.returns_twice)(site.resolved) {
+            return match self.stack.last() {
+                Some(caller) => {
+                    self.lessons.residual.push(*caller);
+                    CallAction::Abort(AbortReason::ReturnsTwice)
+                }
+                None => CallAction::Abort(AbortReason::ReturnsTwice),
+            };
+        }
+        if !site.in_own_image
+            || self.functions.residual.contains(&site.resolved)
+            || site.depth as u64 >= self.params.maxdepth
+        {
+            return CallAction::Residual;
+        }
+        self.stack.push(site.resolved);
+        CallAction::Inline
+    }
+
+    fn on_inst(&mut self, ip: u64, instruction: &Instruction, depth: usize) -> Continue {
+        if depth > 0
+            && matches!(
+                instruction.flow_control(),
+                FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
+            )
+            && instruction.near_branch_target() <= ip
+            && instruction.near_branch_target() != 0
+        {
+            self.stack.truncate(depth);
+            let turns = self.native_turns.entry((depth, ip)).or_insert(0);
+            *turns += 1;
+            if *turns > self.params.maxnative
+                && let Some(function) = self.stack.last()
+            {
+                self.lessons.residual.push(*function);
+                return Continue::Abort(AbortReason::NativeLoop);
+            }
+        }
+        Continue::Yes
+    }
+
+    fn on_shim_call(&mut self, site: &ShimCallSite) -> ShimAction {
+        match site.api {
+            ApiFn::BackwardsBranch | ApiFn::FunctionEntry | ApiFn::ForceBeginTrace | ApiFn::ForceJumpToTrace => {
+                self.anchor(site)
+            }
+            ApiFn::FellthroughBranch => match self.origin {
+                Origin::Root(key) if key.id == site.args[0] && self.frames == 0 => {
+                    ShimAction::Abort(AbortReason::LoopLeft)
+                }
+                _ => ShimAction::Skip { result: 0 },
+            },
+            ApiFn::ForceEndTrace => match self.origin {
+                Origin::Root(key) if key.id == site.args[0] && self.root_api == ApiFn::ForceBeginTrace => {
+                    ShimAction::End
+                }
+                _ => ShimAction::Skip { result: 0 },
+            },
+            ApiFn::EnsureNotTraced => ShimAction::Abort(AbortReason::EnsureNotTraced),
+            ApiFn::TempDisable => ShimAction::NativeUntilEnable,
+            ApiFn::TempEnable => ShimAction::Abort(AbortReason::Unbalanced),
+            ApiFn::IsTraced => ShimAction::Skip { result: 1 },
+            ApiFn::BeginMergeBlock => {
+                self.merges += 1;
+                ShimAction::Skip { result: 0 }
+            }
+            ApiFn::EndMergeBlock if self.merges > 0 => {
+                self.merges -= 1;
+                ShimAction::Skip { result: 0 }
+            }
+            // A trace that starts inside a block ends with it: the native function then
+            // rejoins the trace that was left.
+            ApiFn::EndMergeBlock => ShimAction::End,
+            ApiFn::Promote => ShimAction::Skip { result: site.args[0] },
+            ApiFn::BeginBranchableFrame => {
+                self.frames += 1;
+                ShimAction::RunNative
+            }
+            ApiFn::EndBranchableFrame => {
+                self.frames -= 1;
+                if self.frames < 0 && matches!(self.origin, Origin::Root(_)) && self.root_api != ApiFn::FunctionEntry {
+                    return ShimAction::Abort(AbortReason::FrameLeft);
+                }
+                ShimAction::RunNative
+            }
+            ApiFn::Start
+            | ApiFn::DoNotTraceFunction
+            | ApiFn::DisableBranch
+            | ApiFn::ConstantMemory
+            | ApiFn::ConstantMemoryEnd
+            | ApiFn::ElidableFunction => ShimAction::RunNative,
+        }
+    }
+}
