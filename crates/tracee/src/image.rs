@@ -315,7 +315,7 @@ fn symbols(elf: &Elf<'_>, bias: u64) -> Vec<Symbol> {
             })
         })
         .collect();
-    symbols.sort_by(|a, b| (a.range.start, a.range.end).cmp(&(b.range.start, b.range.end)));
+    symbols.sort_by_key(|s| (s.range.start, s.range.end));
     symbols
 }
 
