@@ -110,7 +110,7 @@ pub enum Op {
     EndMerge,
     /// `temp_disable` to `temp_enable`, run natively.
     Disabled {
-        /// Where native code takes over.
+        /// Where native code takes over: the call of `temp_disable` itself.
         start: u64,
         /// The return address of the `temp_enable` at which it comes back.
         enable_return: u64,
@@ -191,8 +191,6 @@ pub struct Environment {
 /// Offsets from fs:0 of what generated code writes in the shim's thread-local words.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ThreadOffsets {
-    /// `ThreadWords::disable_depth`.
-    pub disable_depth: i32,
     /// `ThreadWords::merge`.
     pub merge: RejoinOffsets,
     /// `ThreadWords::enable`.
@@ -401,8 +399,6 @@ impl Copier<'_> {
             } => {
                 let rejoin = self.asm.label();
                 self.set_rejoin(self.environment.thread.enable, rejoin, *enable_return)?;
-                // A trace runs only while the depth is 0.
-                self.store_fs_imm32(self.environment.thread.disable_depth, 1);
                 self.asm.jmp_address(*start)?;
                 self.asm.bind(rejoin);
                 Ok(())

@@ -1,1 +1,19 @@
-//! To come.
+//! The engine: the trace graph, the policy, the code cache, and how a Recording becomes
+//! code that runs.
+//!
+//! The daemon gives it requests ([`Engine::decide`]), records what it says, and gives it
+//! the result ([`Engine::finish`]). The engine never touches the target but through the
+//! three shared regions.
+
+pub mod cache;
+pub mod engine;
+pub mod graph;
+pub mod memory;
+pub mod params;
+pub mod plan;
+pub mod policy;
+pub mod registry;
+pub mod unwind;
+
+pub use engine::{Decision, Engine, Finished, Hostile, Job, Request, Setup};
+pub use params::Params;

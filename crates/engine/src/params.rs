@@ -51,12 +51,10 @@ macro_rules! params {
 }
 
 params! {
-    /// Turns of a loop before it is recorded.
+    /// Turns of a loop before it is recorded; a function entry counts an eighth.
     hotloop: "REDMAGIC_HOTLOOP" = 150 in 1 ..= 100_000_000;
     /// Times an exit is taken before a side trace is recorded from it.
     hotexit: "REDMAGIC_HOTEXIT" = 200 in 1 ..= 100_000_000;
-    /// Calls of an interpreted function, in units of `hotloop`, before it is recorded as a root.
-    hotfunction: "REDMAGIC_HOTFUNCTION" = 4 in 1 ..= 10_000;
     /// Longest recording, in instructions.
     maxrecord: "REDMAGIC_MAXRECORD" = 6000 in 16 ..= 1_000_000;
     /// Most side traces below one root.

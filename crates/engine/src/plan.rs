@@ -20,9 +20,6 @@ pub enum PlanError {
     /// An instruction with a control flow that traces do not have.
     #[error("the branch at {0:#x} is of a kind that traces do not have")]
     Branch(u64),
-    /// `temp_disable` and `temp_enable` at different stack depths.
-    #[error("temp_disable at {0:#x} and its temp_enable are not in the same activation")]
-    Activation(u64),
 }
 
 const STATUS_FLAGS: u32 =
@@ -44,9 +41,6 @@ pub fn plan(recording: &Recording) -> Result<Vec<Op>, PlanError> {
             }),
             Step::Shim(call) => shim(&mut ops, &mut merges, index, call)?,
             Step::Native(region) => {
-                if region.start_rsp != region.resume_rsp {
-                    return Err(PlanError::Activation(region.start_ip));
-                }
                 ops.push(Op::Disabled { start: region.start_ip, enable_return: region.resume_ip });
             }
         }

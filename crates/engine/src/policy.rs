@@ -16,9 +16,8 @@ use std::collections::{HashMap, HashSet};
 
 use iced_x86::{FlowControl, Instruction};
 use redmagic_proto::ApiFn;
-use redmagic_record::{
-    AbortReason, CallAction, CallSite, Continue, Guide, ShimAction, ShimCallSite,
-};
+use redmagic_record::abort::Abort;
+use redmagic_record::guide::{CallAction, CallSite, Flow, Guide, ShimAction, ShimCallSite};
 
 use crate::graph::{AnchorKey, Origin};
 use crate::params::Params;
@@ -53,6 +52,8 @@ pub struct Policy<'a, W: World> {
     root_api: ApiFn,
     /// Whether a callee is a function that returns twice.
     returns_twice: &'a dyn Fn(u64) -> bool,
+    /// First instructions of `temp_disable` and `temp_enable`.
+    disable_enable: (u64, u64),
     /// Entry addresses of the calls that are being followed, outermost first.
     stack: Vec<u64>,
     /// Backward branches taken, by (depth, address).
@@ -84,6 +85,7 @@ impl<'a, W: World> Policy<'a, W> {
         functions: &'a Functions,
         origin: Origin,
         root_api: ApiFn,
+        disable_enable: (u64, u64),
         returns_twice: &'a dyn Fn(u64) -> bool,
     ) -> Policy<'a, W> {
         Policy {
@@ -93,6 +95,7 @@ impl<'a, W: World> Policy<'a, W> {
             origin,
             root_api,
             returns_twice,
+            disable_enable,
             stack: Vec::new(),
             native_turns: HashMap::new(),
             visits: HashMap::new(),
@@ -102,9 +105,9 @@ impl<'a, W: World> Policy<'a, W> {
         }
     }
 
-    fn anchor(&mut self, site: &ShimCallSite) -> ShimAction {
+    fn anchor(&mut self, api: ApiFn, site: &ShimCallSite) -> ShimAction {
         let key = AnchorKey { id: site.args[0], return_address: site.return_address };
-        if site.tail_call {
+        if site.tail {
             // A trace can be entered only where a call returns to.
             return ShimAction::Skip { result: 0 };
         }
@@ -113,7 +116,7 @@ impl<'a, W: World> Policy<'a, W> {
         }
         let visits = self.visits.entry(key).or_insert(0);
         *visits += 1;
-        match site.api {
+        match api {
             ApiFn::FunctionEntry => {
                 if *visits > self.params.maxrecursion {
                     return ShimAction::End;
@@ -122,7 +125,7 @@ impl<'a, W: World> Policy<'a, W> {
             _ if self.world.compiled(key) => return ShimAction::End,
             _ if *visits > self.params.maxunroll && !self.world.hopeless(key) => {
                 self.lessons.inner.push(key);
-                return ShimAction::Abort(AbortReason::InnerLoop);
+                return ShimAction::Abort(Abort::InnerLoop);
             }
             _ => {}
         }
@@ -132,19 +135,19 @@ impl<'a, W: World> Policy<'a, W> {
 
 impl<W: World> Guide for Policy<'_, W> {
     fn on_call(&mut self, site: &CallSite) -> CallAction {
-        self.stack.truncate(site.depth);
+        self.stack.truncate(usize::try_from(site.depth).unwrap_or(usize::MAX));
         if (self.returns_twice)(site.resolved) {
             return match self.stack.last() {
                 Some(caller) => {
                     self.lessons.residual.push(*caller);
-                    CallAction::Abort(AbortReason::ReturnsTwice)
+                    CallAction::Abort(Abort::ReturnsTwice)
                 }
-                None => CallAction::Abort(AbortReason::ReturnsTwice),
+                None => CallAction::Abort(Abort::ReturnsTwice),
             };
         }
         if !site.in_own_image
             || self.functions.residual.contains(&site.resolved)
-            || site.depth as u64 >= self.params.maxdepth
+            || u64::from(site.depth) >= self.params.maxdepth
         {
             return CallAction::Residual;
         }
@@ -152,7 +155,8 @@ impl<W: World> Guide for Policy<'_, W> {
         CallAction::Inline
     }
 
-    fn on_inst(&mut self, ip: u64, instruction: &Instruction, depth: usize) -> Continue {
+    fn on_inst(&mut self, ip: u64, instruction: &Instruction, depth: i32) -> Flow {
+        let Ok(depth) = usize::try_from(depth) else { return Flow::Continue };
         if depth > 0
             && matches!(
                 instruction.flow_control(),
@@ -168,20 +172,23 @@ impl<W: World> Guide for Policy<'_, W> {
                 && let Some(function) = self.stack.last()
             {
                 self.lessons.residual.push(*function);
-                return Continue::Abort(AbortReason::NativeLoop);
+                return Flow::Abort(Abort::NativeLoop);
             }
         }
-        Continue::Yes
+        Flow::Continue
     }
 
     fn on_shim_call(&mut self, site: &ShimCallSite) -> ShimAction {
-        match site.api {
+        let Some(api) = ApiFn::from_index(usize::from(site.api.0)) else {
+            return ShimAction::Abort(Abort::LostTrack);
+        };
+        match api {
             ApiFn::BackwardsBranch | ApiFn::FunctionEntry | ApiFn::ForceBeginTrace | ApiFn::ForceJumpToTrace => {
-                self.anchor(site)
+                self.anchor(api, site)
             }
             ApiFn::FellthroughBranch => match self.origin {
                 Origin::Root(key) if key.id == site.args[0] && self.frames == 0 => {
-                    ShimAction::Abort(AbortReason::LoopLeft)
+                    ShimAction::Abort(Abort::LoopLeft)
                 }
                 _ => ShimAction::Skip { result: 0 },
             },
@@ -191,9 +198,12 @@ impl<W: World> Guide for Policy<'_, W> {
                 }
                 _ => ShimAction::Skip { result: 0 },
             },
-            ApiFn::EnsureNotTraced => ShimAction::Abort(AbortReason::EnsureNotTraced),
-            ApiFn::TempDisable => ShimAction::NativeUntilEnable,
-            ApiFn::TempEnable => ShimAction::Abort(AbortReason::Unbalanced),
+            ApiFn::EnsureNotTraced => ShimAction::Abort(Abort::EnsureNotTraced),
+            ApiFn::TempDisable => {
+                let (enter, leave) = self.disable_enable;
+                ShimAction::NativeUntil { enter, leave }
+            }
+            ApiFn::TempEnable => ShimAction::Abort(Abort::Unbalanced),
             ApiFn::IsTraced => ShimAction::Skip { result: 1 },
             ApiFn::BeginMergeBlock => {
                 self.merges += 1;
@@ -214,7 +224,7 @@ impl<W: World> Guide for Policy<'_, W> {
             ApiFn::EndBranchableFrame => {
                 self.frames -= 1;
                 if self.frames < 0 && matches!(self.origin, Origin::Root(_)) && self.root_api != ApiFn::FunctionEntry {
-                    return ShimAction::Abort(AbortReason::FrameLeft);
+                    return ShimAction::Abort(Abort::FrameLeft);
                 }
                 ShimAction::RunNative
             }

@@ -158,6 +158,14 @@ pub fn clear_hits(thread: &Stopped) -> Result<()> {
     poke(thread.tid(), DR6, 0)
 }
 
+/// Disarms every breakpoint of a thread, whoever set them: what a tracer that was killed has left behind.
+///
+/// # Errors
+/// [`Error::Gone`] when the thread is dead.
+pub fn clear_all(thread: &Stopped) -> Result<()> {
+    poke(thread.tid(), DR7, 0)
+}
+
 /// Whether hardware breakpoints really work here: sets one at `about_to_execute`, an address that the thread will reach by
 /// itself, and continues the thread (with its pending signal) for at most `timeout`.
 ///

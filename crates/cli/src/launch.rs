@@ -1,0 +1,126 @@
+//! Starting a daemon beside a process.
+//!
+//! The daemon is double-forked into a session of its own, with no descriptor of ours but
+//! one end of a pipe, on which it says once whether it is ready. So the caller, which
+//! becomes the program, never has a child, and Ctrl-C reaches only the program.
+
+use std::ffi::CString;
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, execv, fork, setsid};
+
+/// How long a daemon may take to start.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The number of the descriptor on which a daemon says that it is ready.
+pub const READY_FD: i32 = 3;
+
+/// The `redmagicd` that belongs to this `redmagic`: the one beside it.
+///
+/// # Errors
+/// When there is none.
+pub fn daemon_path() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("the path of this program is not known")?;
+    let path = own.with_file_name("redmagicd");
+    if !path.is_file() {
+        bail!("{} is missing; install redmagicd beside redmagic", path.display());
+    }
+    Ok(path)
+}
+
+/// Starts a daemon with these arguments and waits until it says something. Gives what it
+/// said after `ok `, or its error.
+///
+/// Must be called while this process has one thread.
+///
+/// # Errors
+/// What the daemon said, or that it said nothing.
+pub fn start(arguments: &[std::ffi::OsString]) -> anyhow::Result<String> {
+    let path = daemon_path()?;
+    let mut argv = vec![CString::new("redmagicd")?];
+    for argument in arguments {
+        argv.push(CString::new(argument.as_bytes())?);
+    }
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let (reader, writer) = std::io::pipe()?;
+    // SAFETY: this process has one thread (the caller's promise).
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            let _ = setsid();
+            // SAFETY: as above; the second fork lets the daemon be nobody's child.
+            match unsafe { fork() } {
+                Ok(ForkResult::Child) => {
+                    become_daemon(&path, &argv, &OwnedFd::from(writer));
+                    // SAFETY: _exit runs no handlers of the parent's.
+                    unsafe { libc::_exit(127) }
+                }
+                // SAFETY: as above.
+                _ => unsafe { libc::_exit(0) },
+            }
+        }
+        ForkResult::Parent { child } => {
+            drop(writer);
+            let _ = waitpid(child, None);
+        }
+    }
+    said(reader)
+}
+
+fn become_daemon(path: &CString, argv: &[CString], ready: &OwnedFd) {
+    // SAFETY: plain descriptor calls on numbers that this process owns; nothing else runs here.
+    unsafe {
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+        for fd in 0..3 {
+            libc::dup2(null, fd);
+        }
+        // dup2 clears close-on-exec.
+        if ready.as_raw_fd() == READY_FD {
+            libc::fcntl(READY_FD, libc::F_SETFD, 0);
+        } else {
+            libc::dup2(ready.as_raw_fd(), READY_FD);
+        }
+        libc::close_range(READY_FD as u32 + 1, u32::MAX, 0);
+        // The program may have had signals blocked or ignored.
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
+    let _ = execv(path, argv);
+}
+
+fn said(mut reader: std::io::PipeReader) -> anyhow::Result<String> {
+    use std::os::fd::AsFd;
+    let deadline = Instant::now() + PATIENCE;
+    let mut text = Vec::new();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            bail!("redmagicd did not start within {PATIENCE:?}");
+        }
+        let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut bytes = [0; 4096];
+        match reader.read(&mut bytes) {
+            Ok(0) => break,
+            Ok(n) => text.extend(&bytes[..n]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let text = String::from_utf8_lossy(&text);
+    match text.trim_end().split_once(' ') {
+        Some(("ok", rest)) => Ok(rest.to_owned()),
+        Some(("error", rest)) => bail!("{rest}"),
+        _ => bail!("redmagicd ended while it started; its log (--log FILE) may say why"),
+    }
+}

@@ -1,0 +1,7 @@
+//! What the two binaries share: command lines, launching, and showing.
+
+pub mod launch;
+pub mod log;
+pub mod probe;
+pub mod replay;
+pub mod show;

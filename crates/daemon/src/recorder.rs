@@ -1,0 +1,227 @@
+//! One recording, from a parked thread to an installed trace.
+//!
+//! The thread waits in the shim's futex. It is seized and stopped; if it is still in that
+//! wait (it may have timed out, or a signal handler may run on top of it), its area is
+//! taken and the thread is moved to where it would have resumed, with the registers it
+//! left in the area. Then it is recorded. Whatever comes of that, the thread is then
+//! somewhere in its own program with its own state, and is let go.
+
+use std::time::{Duration, Instant};
+
+use iced_x86::Instruction;
+use redmagic_engine::policy::{Functions, Lessons, Policy};
+use redmagic_engine::graph::Origin;
+use redmagic_engine::{Finished, Job};
+use redmagic_proto::api::ApiFn;
+use redmagic_proto::control::ParkArea;
+use redmagic_record::abort::Aborted;
+use redmagic_record::guide::{CallAction, CallSite, Flow, Guide, ShimAction, ShimCallSite};
+use redmagic_record::recording::{Anchor, AnchorKind, Api, ImageRange, Recording};
+use redmagic_record::stepping::{self, Ctx, Limits};
+use redmagic_tracee::image::Image;
+use redmagic_tracee::maps::Maps;
+use redmagic_tracee::thread::{self, Options, Stopped, WaitOutcome};
+use redmagic_engine::policy::RETURNS_TWICE;
+
+use crate::session::{Session, Work, lock};
+use crate::watch::{Watch, Watched};
+
+/// Does one piece of work. The thread's area is freed or still posted afterwards; the
+/// caller releases it in the second case.
+pub fn work(session: &Session, work: &Work, watch: &Watch) {
+    let tid = session.park_u32(work.area, std::mem::offset_of!(ParkArea, tid)) as i32;
+    // A hostile target may name any thread; only its own are touched.
+    if redmagic_tracee::process::Status::read(tid).map(|s| s.tgid).ok() != Some(session.pid) {
+        return;
+    }
+    let watched = watch.thread(tid);
+    let began = Instant::now();
+    let functions = lock(&session.engine).functions();
+    let world = match World::read(session, &work.job) {
+        Ok(world) => world,
+        Err(error) => {
+            tracing::debug!(%error, "no recording");
+            return;
+        }
+    };
+    let thread = match stop(session, work, tid) {
+        Ok(Some(thread)) => thread,
+        Ok(None) => return,
+        Err(error) => {
+            tracing::debug!(%error, tid, "no recording");
+            session.say_once_if_refused(&error);
+            return;
+        }
+    };
+    let (recording, lessons) = record(session, &work.job, thread, &world, &functions, watched.as_ref());
+    // The thread has been let go: what follows costs the target nothing.
+    drop(watched);
+    finish(session, &work.job, recording, &lessons, began.elapsed());
+}
+
+/// What is mapped where, and what the functions that matter are called.
+struct World {
+    images: Vec<ImageRange>,
+    returns_twice: Vec<u64>,
+    program: String,
+}
+
+impl World {
+    fn read(session: &Session, job: &Job) -> Result<World, redmagic_tracee::error::Error> {
+        let maps = Maps::read(session.pid)?;
+        let own = maps.image_range(job.ip);
+        let mut images = Vec::new();
+        for region in maps.regions().iter().filter(|r| r.perms.exec && r.is_file()) {
+            let range = maps.image_range(region.start).unwrap_or(region.start..region.end);
+            images.push(ImageRange {
+                start: region.start,
+                end: region.end,
+                path: region.path.clone(),
+                own: own.as_ref() == Some(&range),
+            });
+        }
+        let key: Vec<(u64, String)> = images.iter().map(|i| (i.start, i.path.clone())).collect();
+        let mut cached = lock(&session.symbols);
+        if cached.key != key {
+            cached.key = key;
+            cached.returns_twice = Image::all(session.pid, &maps)
+                .iter()
+                .flat_map(|image| RETURNS_TWICE.iter().filter_map(|name| image.symbol(name)))
+                .map(|symbol| symbol.range.start)
+                .collect();
+        }
+        let program = std::fs::read_link(format!("/proc/{}/exe", session.pid))
+            .map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        Ok(World { images, returns_twice: cached.returns_twice.clone(), program })
+    }
+}
+
+/// What was looked up in the target's symbol tables, for one set of images.
+#[derive(Debug, Default)]
+pub struct Symbols {
+    key: Vec<(u64, String)>,
+    returns_twice: Vec<u64>,
+}
+
+/// Stops the thread and moves it to where the recording starts. `None` if it is not
+/// waiting (any more).
+fn stop(session: &Session, work: &Work, tid: i32) -> Result<Option<Stopped>, redmagic_tracee::error::Error> {
+    let WaitOutcome::Stopped(mut thread) = thread::seize_and_stop(tid, Options::EXEC)? else { return Ok(None) };
+    let mut regs = thread.regs()?;
+    let wait_rsp = session.park_u64(work.area, std::mem::offset_of!(ParkArea, wait_rsp));
+    if regs.rip != session.shim.park_wait || regs.rsp != wait_rsp || !session.take(work.area) {
+        return Ok(None);
+    }
+    let parked = session.park_registers(work.area);
+    for (i, value) in parked.gpr.iter().enumerate() {
+        regs[i] = *value;
+    }
+    regs.rip = work.job.ip;
+    regs.rflags = parked.rflags;
+    // Not a system call to restart.
+    regs.orig_rax = u64::MAX;
+    let moved = thread.set_regs(&regs);
+    session.free(work.area);
+    moved?;
+    Ok(Some(thread))
+}
+
+fn record(
+    session: &Session,
+    job: &Job,
+    thread: Stopped,
+    world: &World,
+    functions: &Functions,
+    watched: Option<&Watched<'_>>,
+) -> (Result<Recording, Aborted>, Lessons) {
+    let api = |address: u64| session.shim.api.iter().position(|a| *a == address).map(|i| Api(i as u8));
+    let anchor = match job.origin {
+        Origin::Root(key) => {
+            Anchor::Root { kind: AnchorKind(job.api as u8), id: key.id, return_address: key.return_address }
+        }
+        Origin::Side { exit, .. } => Anchor::Exit { exit, target: job.ip },
+    };
+    let ctx = Ctx { program: world.program.clone(), images: world.images.clone(), anchor, api: &api };
+    let params = lock(&session.engine).params().clone();
+    let limits = Limits {
+        max_steps: params.maxrecord as usize,
+        max_time: Duration::from_millis(params.recordtime),
+        residual_time: Duration::from_millis(params.residualtime),
+        ..Limits::default()
+    };
+    let returns_twice = |address: u64| world.returns_twice.contains(&address);
+    let policy = Policy::new(
+        &params,
+        &session.engine,
+        functions,
+        job.origin,
+        job.api,
+        (session.shim.api[ApiFn::TempDisable as usize], session.shim.api[ApiFn::TempEnable as usize]),
+        &returns_twice,
+    );
+    let mut guide = Beating { policy, watched };
+    let outcome = stepping::record(thread, &ctx, &mut guide, &limits);
+    tracing::debug!(
+        pid = session.pid,
+        origin = ?job.origin,
+        steps = outcome.result.as_ref().map_or_else(|a| a.steps, |r| r.steps.len()),
+        result = outcome.result.as_ref().map_or_else(|a| a.to_string(), |_| "recorded".into()),
+        time = ?outcome.stats.time,
+        "recording"
+    );
+    let lessons = guide.policy.lessons;
+    if let Some(mut thread) = outcome.thread {
+        thread.release();
+    }
+    (outcome.result, lessons)
+}
+
+fn finish(session: &Session, job: &Job, recording: Result<Recording, Aborted>, lessons: &Lessons, took: Duration) {
+    let reason = recording.as_ref().map_err(|aborted| (aborted.reason, aborted.steps));
+    let finished = lock(&session.engine).finish(job, reason, lessons, took);
+    match finished {
+        Finished::Installed(trace) => {
+            tracing::info!(pid = session.pid, trace, origin = ?job.origin, "installed");
+            if let (Some(folder), Ok(recording)) = (&session.save_recordings, &recording) {
+                let file = folder.join(format!("{}-{trace}.rmrec", session.pid));
+                if let Err(error) = redmagic_record::codec::save(recording, &file) {
+                    session.message(format!("{} could not be written: {error}", file.display()));
+                }
+            }
+        }
+        Finished::Failed(reason) => tracing::info!(pid = session.pid, reason, origin = ?job.origin, "not compiled"),
+    }
+}
+
+/// The policy, with a sign of life at each instruction.
+struct Beating<'a> {
+    policy: Policy<'a, std::sync::Mutex<redmagic_engine::Engine>>,
+    watched: Option<&'a Watched<'a>>,
+}
+
+impl Guide for Beating<'_> {
+    fn on_inst(&mut self, ip: u64, instruction: &Instruction, depth: i32) -> Flow {
+        if let Some(watched) = self.watched {
+            watched.beat();
+        }
+        self.policy.on_inst(ip, instruction, depth)
+    }
+
+    fn on_call(&mut self, site: &CallSite) -> CallAction {
+        self.policy.on_call(site)
+    }
+
+    fn is_call_target(&mut self, address: u64) -> bool {
+        self.policy.is_call_target(address)
+    }
+
+    fn on_shim_call(&mut self, site: &ShimCallSite) -> ShimAction {
+        self.policy.on_shim_call(site)
+    }
+
+    fn on_syscall(&mut self, number: u64) -> Flow {
+        self.policy.on_syscall(number)
+    }
+}
+

@@ -1,0 +1,69 @@
+//! Reading a target's registry while the target may be changing it.
+
+use redmagic_engine::registry::Declarations;
+use redmagic_proto::registry::{KIND_ENDED, MAX_RECORDS, Record, Registry};
+use redmagic_tracee::memory::Memory;
+
+/// How often an inconsistent read is repeated before it is put off.
+const TRIES: usize = 4;
+
+/// Follows the registry of one target.
+#[derive(Debug)]
+pub struct RegistryReader {
+    memory: Memory,
+    address: u64,
+    /// The version that was read last.
+    seen: Option<u64>,
+}
+
+impl RegistryReader {
+    /// For the registry at `address`.
+    pub fn new(memory: Memory, address: u64) -> RegistryReader {
+        RegistryReader { memory, address, seen: None }
+    }
+
+    /// The registry's content, if it changed since the last call and can be read
+    /// consistently now. A target that does not let it be read has declared nothing.
+    pub fn changed(&mut self) -> Option<Declarations> {
+        let head = self.head()?;
+        if self.seen == Some(head.version) {
+            return None;
+        }
+        for _ in 0..TRIES {
+            let Some(head) = self.head() else { continue };
+            if head.version % 2 == 1 || head.capacity > MAX_RECORDS {
+                continue;
+            }
+            let size = size_of::<Record>();
+            let Ok(bytes) = self.memory.read_vec(head.records, head.capacity as usize * size) else {
+                continue;
+            };
+            if self.head()?.version != head.version {
+                continue;
+            }
+            let mut declared = Declarations { incomplete: head.incomplete, ..Declarations::default() };
+            for record in bytes.chunks_exact(size) {
+                let word = |i: usize| u64::from_le_bytes(record[i * 8..i * 8 + 8].try_into().expect("eight bytes"));
+                if !matches!(word(0), 0 | KIND_ENDED) {
+                    declared.add(word(0), word(1), word(2), word(3));
+                }
+            }
+            self.seen = Some(head.version);
+            return Some(declared);
+        }
+        None
+    }
+
+    fn head(&self) -> Option<Head> {
+        let bytes = self.memory.read_vec(self.address, size_of::<Registry>()).ok()?;
+        let word = |i: usize| u64::from_le_bytes(bytes[i * 8..i * 8 + 8].try_into().expect("eight bytes"));
+        Some(Head { version: word(0), records: word(1), capacity: word(2), incomplete: word(5) as u32 != 0 })
+    }
+}
+
+struct Head {
+    version: u64,
+    records: u64,
+    capacity: u64,
+    incomplete: bool,
+}

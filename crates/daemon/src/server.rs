@@ -1,0 +1,300 @@
+//! The daemon's main loop: one thread that only waits and hands on.
+//!
+//! It accepts targets (a handshake runs in a thread of its own, so that one peer which
+//! says nothing keeps nobody waiting), answers commands, and hears of the end of
+//! processes. It ends when there is nobody left to serve.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::TimeVal;
+use redmagic_engine::Params;
+
+use crate::attach;
+use crate::client::{self, Answer, Command};
+use crate::handshake::{self, HandshakeError};
+use crate::session::{Ending, Session};
+use crate::status::{self, Stats};
+use crate::watch::Watch;
+
+/// How long a peer may take for each message of the handshake, in seconds.
+const HANDSHAKE_SECONDS: i64 = 2;
+
+/// What a daemon is started with.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Tunables.
+    pub params: Params,
+    /// Where to write statistics about the main target when its session ends.
+    pub stats: Option<PathBuf>,
+    /// A folder for recordings.
+    pub save_recordings: Option<PathBuf>,
+}
+
+/// What happens elsewhere and concerns the main loop.
+enum Event {
+    /// A handshake is over.
+    Session(Result<Arc<Session>, HandshakeError>),
+    /// A session is over.
+    Ended(Arc<Session>, Ending),
+}
+
+/// Sends events and wakes the main loop.
+#[derive(Clone)]
+struct Notifier {
+    events: Sender<Event>,
+    wake: Arc<std::io::PipeWriter>,
+}
+
+impl Notifier {
+    fn notify(&self, event: Event) {
+        // The receiver lives as long as the main loop, and a full pipe wakes it as well.
+        let _ = self.events.send(event);
+        let _ = (&*self.wake).write(&[1]);
+    }
+}
+
+/// The main loop's state.
+pub struct Server {
+    settings: Settings,
+    watch: Watch,
+    /// Where targets greet; `None` for a daemon that serves one attached process.
+    greeting: Option<OwnedFd>,
+    /// The process that the daemon was started for.
+    main: Option<(i32, OwnedFd)>,
+    sessions: BTreeMap<i32, Served>,
+    /// Handshakes under way.
+    greeted: usize,
+    notifier: Notifier,
+    events: Receiver<Event>,
+    woken: std::io::PipeReader,
+}
+
+struct Served {
+    session: Arc<Session>,
+    commands: Option<UnixListener>,
+    /// Clients that wait for its end.
+    detaching: Vec<UnixStream>,
+}
+
+/// What became readable.
+enum Ready {
+    Woken,
+    Greeting,
+    Main,
+    Command(i32),
+    Gone(i32),
+}
+
+impl Server {
+    /// A server without sessions. Forks the watcher, so it must be made while the process
+    /// has one thread.
+    ///
+    /// # Errors
+    /// Those of pipe and fork.
+    pub fn new(settings: Settings) -> std::io::Result<Server> {
+        let watch = Watch::start()?;
+        let (woken, wake) = std::io::pipe()?;
+        let (sender, events) = unbounded();
+        Ok(Server {
+            settings,
+            watch,
+            greeting: None,
+            main: None,
+            sessions: BTreeMap::new(),
+            greeted: 0,
+            notifier: Notifier { events: sender, wake: Arc::new(wake) },
+            events,
+            woken,
+        })
+    }
+
+    /// Serves `main` and its children: they greet at `socket`.
+    pub fn serve_process(&mut self, main: i32, pidfd: OwnedFd, socket: OwnedFd) {
+        self.main = Some((main, pidfd));
+        self.greeting = Some(socket);
+    }
+
+    /// Serves a process that was attached to.
+    pub fn serve_session(&mut self, session: Arc<Session>) {
+        self.start(session);
+    }
+
+    /// Serves until there is nobody left.
+    ///
+    /// # Errors
+    /// An unexpected errno of poll.
+    pub fn run(mut self) -> std::io::Result<()> {
+        while self.main.is_some() || !self.sessions.is_empty() || self.greeted > 0 {
+            for ready in self.wait()? {
+                match ready {
+                    Ready::Woken => {
+                        let mut bytes = [0; 64];
+                        let _ = (&self.woken).read(&mut bytes);
+                    }
+                    Ready::Greeting => self.greet(),
+                    Ready::Main => self.main = None,
+                    Ready::Command(pid) => self.command(pid),
+                    Ready::Gone(pid) => {
+                        if let Some(served) = self.sessions.get(&pid) {
+                            served.session.end(Ending::Exited);
+                        }
+                    }
+                }
+            }
+            while let Ok(event) = self.events.try_recv() {
+                match event {
+                    Event::Session(result) => {
+                        self.greeted -= 1;
+                        match result {
+                            Ok(session) => self.start(session),
+                            Err(error) => tracing::warn!(%error, "no session"),
+                        }
+                    }
+                    Event::Ended(session, ending) => self.ended(&session, &ending),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> std::io::Result<Vec<Ready>> {
+        let mut fds: Vec<(BorrowedFd<'_>, Ready)> = vec![(self.woken.as_fd(), Ready::Woken)];
+        if let Some(socket) = &self.greeting {
+            fds.push((socket.as_fd(), Ready::Greeting));
+        }
+        if let Some((_, pidfd)) = &self.main {
+            fds.push((pidfd.as_fd(), Ready::Main));
+        }
+        for (pid, served) in &self.sessions {
+            if let Some(commands) = &served.commands {
+                fds.push((commands.as_fd(), Ready::Command(*pid)));
+            }
+            // A session that is ending need not be told again.
+            if served.session.ending().is_none() {
+                fds.push((served.session.pidfd.as_fd(), Ready::Gone(*pid)));
+            }
+        }
+        let mut polled: Vec<PollFd<'_>> = fds.iter().map(|(fd, _)| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+        match poll(&mut polled, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let ready: Vec<bool> = polled.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+        Ok(fds.into_iter().zip(ready).filter(|(_, ready)| *ready).map(|((_, what), _)| what).collect())
+    }
+
+    /// Accepts a target and shakes hands in a thread of its own.
+    fn greet(&mut self) {
+        let Some(socket) = self.greeting.as_ref().and_then(|socket| attach::accept(socket).ok()) else { return };
+        let timeout = TimeVal::new(HANDSHAKE_SECONDS, 0);
+        if setsockopt(&socket, sockopt::ReceiveTimeout, &timeout).is_err()
+            || setsockopt(&socket, sockopt::SendTimeout, &timeout).is_err()
+        {
+            return;
+        }
+        let (notifier, settings) = (self.notifier.clone(), self.settings.clone());
+        let spawned = std::thread::Builder::new().name("greet".into()).spawn(move || {
+            let result = handshake::serve(&socket, &settings.params, settings.save_recordings.clone());
+            let result = match result {
+                // The target did not wait that long (it waits 10 ms); it runs plain now, and
+                // can be attached to like any other.
+                Err(HandshakeError::Socket(_)) => handshake::peer(&socket)
+                    .and_then(|pid| attach::attach(pid, &settings.params, settings.save_recordings)),
+                other => other,
+            };
+            notifier.notify(Event::Session(result));
+        });
+        match spawned {
+            Ok(_) => self.greeted += 1,
+            Err(error) => tracing::warn!(%error, "no thread for a handshake"),
+        }
+    }
+
+    fn start(&mut self, session: Arc<Session>) {
+        let pid = session.pid;
+        if let Some(old) = self.sessions.get_mut(&pid) {
+            // The process runs another program now.
+            old.commands = None;
+            old.session.end(Ending::Replaced);
+        }
+        let commands = match client::listen(pid) {
+            Ok(listener) => Some(listener),
+            Err(error) => {
+                session.message(format!("commands for process {pid} cannot be received: {error}"));
+                None
+            }
+        };
+        tracing::info!(pid, layout = ?session.layout, "session");
+        let notifier = self.notifier.clone();
+        session.run(self.watch.clone(), move |session, ending| {
+            notifier.notify(Event::Ended(Arc::clone(session), ending));
+        });
+        self.sessions.insert(pid, Served { session, commands, detaching: Vec::new() });
+    }
+
+    fn ended(&mut self, session: &Arc<Session>, ending: &Ending) {
+        if let Some(path) = &self.settings.stats {
+            write_stats(session, ending, path);
+        }
+        // A replaced session is no longer in the map.
+        if self.sessions.get(&session.pid).is_some_and(|served| Arc::ptr_eq(&served.session, session))
+            && let Some(served) = self.sessions.remove(&session.pid)
+        {
+            drop(served.commands);
+            for mut client in served.detaching {
+                client::write(&mut client, &Answer::Detached);
+            }
+        }
+    }
+
+    fn command(&mut self, pid: i32) {
+        let Some(served) = self.sessions.get_mut(&pid) else { return };
+        let Some(Ok((mut stream, _))) = served.commands.as_ref().map(UnixListener::accept) else { return };
+        let own = nix::unistd::geteuid().as_raw();
+        let uid = nix::sys::socket::getsockopt(&stream, sockopt::PeerCredentials).map(|c| c.uid());
+        if !uid.is_ok_and(|uid| uid == own || uid == 0) {
+            return client::write(&mut stream, &Answer::Error("this session belongs to another user".into()));
+        }
+        match client::read(&mut stream) {
+            Ok(Command::Status) => {
+                client::write(&mut stream, &Answer::Status(Box::new(status::status(&served.session))));
+            }
+            Ok(Command::Traces) => client::write(&mut stream, &Answer::Traces(status::traces(&served.session))),
+            Ok(Command::Detach) => {
+                served.session.end(Ending::Detached);
+                served.detaching.push(stream);
+            }
+            Err(answer) => client::write(&mut stream, &answer),
+        }
+    }
+}
+
+/// Writes statistics; the file appears complete or not at all.
+fn write_stats(session: &Session, ending: &Ending, path: &std::path::Path) {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
+    let seconds = |t: nix::sys::time::TimeVal| t.tv_sec() as f64 + t.tv_usec() as f64 / 1e6;
+    let stats = Stats {
+        status: status::status(session),
+        daemon_cpu_s: usage.map_or(0.0, |u| seconds(u.user_time()) + seconds(u.system_time())),
+        daemon_peak_rss_kb: usage.map_or(0, |u| u.max_rss() as u64),
+        ending: ending.to_string(),
+    };
+    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
+    let written = serde_json::to_vec_pretty(&stats)
+        .map_err(std::io::Error::from)
+        .and_then(|bytes| std::fs::write(&temporary, bytes))
+        .and_then(|()| std::fs::rename(&temporary, path));
+    if let Err(error) = written {
+        tracing::warn!(%error, path = %path.display(), "statistics could not be written");
+        let _ = std::fs::remove_file(&temporary);
+    }
+}
+

@@ -1,0 +1,480 @@
+//! A session: one target, its engine, its recorder.
+//!
+//! Two threads serve it. The *service* thread answers parked threads within microseconds
+//! (or says who records), follows the registry and notices when the target is gone. The
+//! *recorder* thread does what takes long: it takes a parked thread with ptrace, records,
+//! compiles, installs, and lets the thread go on wherever it has come to. While it works,
+//! every other thread that asks is told to run on.
+//!
+//! Everything read from the control region is checked here; what a sane shim cannot have
+//! written ends the session with a message and nothing else.
+
+use std::mem::offset_of;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use redmagic_engine::cache::CodeCache;
+use redmagic_engine::graph::AnchorKey;
+use redmagic_engine::memory::SharedMemory;
+use redmagic_engine::{Decision, Engine, Hostile, Job, Params, Request, Setup};
+use redmagic_proto::control::{
+    Control, MISUSE_END_FRAME, MISUSE_REGISTRY, MISUSE_TEMP_ENABLE, Misuse, PARK_ANSWERED, PARK_AREAS,
+    PARK_FREE, PARK_POSTED, PARK_TAKEN, ParkArea, ParkedRegisters, REQUEST_ANCHOR, REQUEST_EXIT,
+    SESSION_ABANDONED, SESSION_ACTIVE, SESSION_DETACHED,
+};
+use redmagic_proto::message::Layout;
+use redmagic_proto::{ApiFn, MAGIC, PROTOCOL_VERSION};
+use redmagic_tracee::memory::Memory;
+use redmagic_tracee::process;
+
+use crate::recorder;
+use crate::registry::RegistryReader;
+use crate::target::Shim;
+use crate::watch::Watch;
+
+/// Longest sleep of the service thread: how late it may notice what nobody rings for.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// How often a target that has given up waiting is asked to try again.
+const MAX_REVIVALS: u32 = 16;
+
+/// Why a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The process is gone.
+    Exited,
+    /// The process runs another program now.
+    Replaced,
+    /// Somebody asked for it.
+    Detached,
+    /// The target waited in vain too often.
+    Abandoned,
+    /// The control region holds what it cannot hold.
+    Hostile(String),
+    /// Something failed here.
+    Failed(String),
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ending::Exited => write!(f, "the process ended"),
+            Ending::Replaced => write!(f, "the process runs another program now"),
+            Ending::Detached => write!(f, "detached"),
+            Ending::Abandoned => write!(f, "the process waited for redmagicd in vain {MAX_REVIVALS} times"),
+            Ending::Hostile(what) | Ending::Failed(what) => f.write_str(what),
+        }
+    }
+}
+
+/// A session, shared by its threads and the server.
+#[derive(Debug)]
+pub struct Session {
+    /// The target.
+    pub pid: i32,
+    /// When that process started, in clock ticks: with the pid it names one process for good.
+    start_time: u64,
+    /// Becomes readable when the target ends.
+    pub pidfd: OwnedFd,
+    /// Where its shim is.
+    pub shim: Shim,
+    /// Where its regions are.
+    pub layout: Layout,
+    /// The engine.
+    pub engine: Mutex<Engine>,
+    /// The control region.
+    pub control: SharedMemory,
+    /// For reading and writing the target's own memory.
+    pub memory: Memory,
+    /// When it began.
+    pub began: Instant,
+    /// The recorder has work.
+    pub busy: AtomicBool,
+    /// What the user should know, oldest first.
+    pub messages: Mutex<Vec<String>>,
+    /// Set once; the threads then end.
+    ending: Mutex<Option<Ending>>,
+    stop: AtomicBool,
+    revivals: AtomicU32,
+    refused: AtomicBool,
+    /// What is known of the target's symbols.
+    pub symbols: Mutex<recorder::Symbols>,
+    /// Where to save recordings.
+    pub save_recordings: Option<std::path::PathBuf>,
+}
+
+/// Work for the recorder thread.
+#[derive(Debug)]
+pub struct Work {
+    /// The park area of the thread.
+    pub area: usize,
+    /// What to record.
+    pub job: Job,
+}
+
+/// The words of a control region that both sides check first.
+fn prepare_control(control: &SharedMemory) {
+    control.u64(offset_of!(Control, magic)).store(MAGIC, Ordering::Relaxed);
+    control.u32(offset_of!(Control, version)).store(PROTOCOL_VERSION, Ordering::Relaxed);
+    control.u32(offset_of!(Control, state)).store(SESSION_ACTIVE, Ordering::Release);
+}
+
+/// Locks; a thread that panicked while it held the lock has broken the session, not the
+/// data: counters and maps stay usable.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// What a session is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where its shim is.
+    pub shim: Shim,
+    /// Where its regions go.
+    pub layout: Layout,
+    /// The regions' mappings here.
+    pub code: SharedMemory,
+    /// As above.
+    pub entries: SharedMemory,
+    /// As above, for the engine.
+    pub control: SharedMemory,
+    /// As above, for the session.
+    pub control_view: SharedMemory,
+    /// Tunables.
+    pub params: Params,
+    /// Where to save recordings.
+    pub save_recordings: Option<std::path::PathBuf>,
+}
+
+impl Session {
+    /// Prepares the regions. The target does not use them yet.
+    ///
+    /// # Errors
+    /// When the process has gone.
+    pub fn new(parts: Parts) -> Result<Session, redmagic_tracee::error::Error> {
+        let pid = parts.shim.pid;
+        prepare_control(&parts.control_view);
+        let cache = CodeCache::new(parts.code, parts.entries, parts.layout.code);
+        let engine = Engine::new(Setup {
+            params: parts.params,
+            cache,
+            control: parts.control,
+            control_address: parts.layout.control,
+            park_exit: parts.shim.park_exit,
+            tls_offset: parts.shim.tls_offset,
+        });
+        Ok(Session {
+            pid,
+            start_time: process::start_time(pid)?,
+            pidfd: process::pidfd_open(pid)?,
+            shim: parts.shim,
+            layout: parts.layout,
+            engine: Mutex::new(engine),
+            control: parts.control_view,
+            memory: Memory::new(pid),
+            began: Instant::now(),
+            busy: AtomicBool::new(false),
+            messages: Mutex::new(Vec::new()),
+            ending: Mutex::new(None),
+            stop: AtomicBool::new(false),
+            revivals: AtomicU32::new(0),
+            refused: AtomicBool::new(false),
+            symbols: Mutex::default(),
+            save_recordings: parts.save_recordings,
+        })
+    }
+
+    /// Starts its threads. `ended` is called once, when both have stopped.
+    pub fn run(self: &Arc<Session>, watch: Watch, ended: impl FnOnce(&Arc<Session>, Ending) + Send + 'static) {
+        let (sender, receiver) = bounded::<Work>(1);
+        let (recorder, service) = (Arc::clone(self), Arc::clone(self));
+        let recording = std::thread::Builder::new()
+            .name(format!("record-{}", self.pid))
+            .spawn(move || record_loop(&recorder, &receiver, &watch));
+        let spawned = std::thread::Builder::new().name(format!("serve-{}", self.pid)).spawn(move || {
+            service.serve(&sender);
+            drop(sender);
+            if let Ok(thread) = recording {
+                // A panic there has been reported; the session ends all the same.
+                let _ = thread.join();
+            }
+            service.retire();
+            let ending = lock(&service.ending).clone().unwrap_or(Ending::Detached);
+            tracing::info!(pid = service.pid, %ending, "session ended");
+            ended(&service, ending);
+        });
+        if let Err(error) = spawned {
+            self.end(Ending::Failed(format!("no thread for the session: {error}")));
+        }
+    }
+
+    /// Ends the session soon. Only the first reason counts.
+    pub fn end(&self, ending: Ending) {
+        let mut slot = lock(&self.ending);
+        if slot.is_none() {
+            if let Ending::Hostile(text) | Ending::Failed(text) = &ending {
+                self.message(format!("session ended: {text}"));
+            }
+            *slot = Some(ending);
+        }
+        drop(slot);
+        self.stop.store(true, Ordering::Release);
+        futex_wake(self.control.u32(offset_of!(Control, doorbell)));
+    }
+
+    /// Whether it is ending.
+    pub fn ending(&self) -> Option<Ending> {
+        lock(&self.ending).clone()
+    }
+
+    /// Tells the user something: kept for `status`, and logged.
+    pub fn message(&self, text: String) {
+        tracing::warn!(pid = self.pid, "{text}");
+        let mut messages = lock(&self.messages);
+        if messages.len() < 100 {
+            messages.push(text);
+        }
+    }
+
+    /// Says, once, that threads of the target cannot be traced.
+    pub fn say_once_if_refused(&self, error: &redmagic_tracee::error::Error) {
+        if !error.is_gone() && !self.refused.swap(true, Ordering::Relaxed) {
+            self.message(format!("nothing can be recorded: {error}"));
+        }
+    }
+
+    /// The service thread.
+    fn serve(&self, recorder: &Sender<Work>) {
+        let doorbell = self.control.u32(offset_of!(Control, doorbell));
+        let mut registry = RegistryReader::new(self.memory, self.shim.registry);
+        let mut misuse = MisuseReader::default();
+        let mut looked = Instant::now();
+        while !self.stop.load(Ordering::Acquire) {
+            let rung = doorbell.load(Ordering::Acquire);
+            let mut asked = false;
+            for area in 0..PARK_AREAS {
+                if self.park_state(area).load(Ordering::Acquire) == PARK_POSTED {
+                    if !asked && let Some(declared) = registry.changed() {
+                        lock(&self.engine).redeclare(declared);
+                    }
+                    asked = true;
+                    if let Err(Hostile(what)) = self.answer(area, recorder) {
+                        return self.end(Ending::Hostile(what));
+                    }
+                }
+            }
+            if looked.elapsed() > IDLE || !asked {
+                looked = Instant::now();
+                if let Some(declared) = registry.changed() {
+                    lock(&self.engine).redeclare(declared);
+                }
+                misuse.look(self);
+                if let Some(ending) = self.look_at_target() {
+                    return self.end(ending);
+                }
+            }
+            futex_wait(doorbell, rung, IDLE);
+        }
+    }
+
+    /// Whether the target is still the same process with the same program, and still asks.
+    fn look_at_target(&self) -> Option<Ending> {
+        if process::start_time(self.pid).ok() != Some(self.start_time)
+            || process::Status::read(self.pid).is_ok_and(|s| matches!(s.state, 'Z' | 'X'))
+        {
+            return Some(Ending::Exited);
+        }
+        // After an exec there is another program at these addresses, or nothing.
+        match self.memory.read_u64(self.shim.descriptor) {
+            Ok(MAGIC) => {}
+            Ok(_) => return Some(Ending::Replaced),
+            Err(error) if error.is_gone() => return Some(Ending::Exited),
+            Err(_) => return Some(Ending::Replaced),
+        }
+        if self.control.u64(offset_of!(Control, magic)).load(Ordering::Relaxed) != MAGIC
+            || self.control.u32(offset_of!(Control, version)).load(Ordering::Relaxed) != PROTOCOL_VERSION
+        {
+            return Some(Ending::Hostile("the head of the control region was overwritten".into()));
+        }
+        let state = self.control.u32(offset_of!(Control, state));
+        match state.load(Ordering::Acquire) {
+            SESSION_ACTIVE => None,
+            SESSION_ABANDONED => {
+                let revivals = self.revivals.fetch_add(1, Ordering::Relaxed);
+                if revivals >= MAX_REVIVALS {
+                    return Some(Ending::Abandoned);
+                }
+                tracing::warn!(pid = self.pid, "the program waited in vain and went on without; asking it back");
+                state.store(SESSION_ACTIVE, Ordering::Release);
+                self.open_channel().err().map(|error| Ending::Failed(error.to_string()))
+            }
+            other => Some(Ending::Hostile(format!("the session's state is {other}"))),
+        }
+    }
+
+    /// Points the shim at the control region: from here on anchors count and ask.
+    ///
+    /// # Errors
+    /// When the target's memory cannot be written.
+    pub fn open_channel(&self) -> Result<(), redmagic_tracee::error::Error> {
+        self.memory.write_u64(self.shim.page + 8, self.layout.entries)?;
+        self.memory.write_u64(self.shim.page, self.layout.control)
+    }
+
+    /// The state word of a park area.
+    pub fn park_state(&self, area: usize) -> &AtomicU32 {
+        self.control.u32(park_offset(area) + offset_of!(ParkArea, state))
+    }
+
+    /// A 32-bit word of a park area.
+    pub fn park_u32(&self, area: usize, field: usize) -> u32 {
+        self.control.u32(park_offset(area) + field).load(Ordering::Relaxed)
+    }
+
+    /// A word of a park area.
+    pub fn park_u64(&self, area: usize, field: usize) -> u64 {
+        self.control.u64(park_offset(area) + field).load(Ordering::Relaxed)
+    }
+
+    /// The registers in a park area.
+    pub fn park_registers(&self, area: usize) -> ParkedRegisters {
+        let at = park_offset(area) + offset_of!(ParkArea, registers);
+        let word = |i: usize| self.control.u64(at + i * 8).load(Ordering::Relaxed);
+        ParkedRegisters {
+            rflags: word(0),
+            gpr: std::array::from_fn(|i| word(1 + i)),
+            rip: word(17),
+        }
+    }
+
+    /// Lets a parked thread run on.
+    pub fn release(&self, area: usize) {
+        let state = self.park_state(area);
+        if state.compare_exchange(PARK_POSTED, PARK_ANSWERED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            futex_wake(state);
+        }
+    }
+
+    /// Takes a parked thread over; false if it has not waited that long.
+    pub fn take(&self, area: usize) -> bool {
+        self.park_state(area).compare_exchange(PARK_POSTED, PARK_TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Frees the area of a thread that was taken over.
+    pub fn free(&self, area: usize) {
+        self.park_state(area).store(PARK_FREE, Ordering::Release);
+    }
+
+    fn answer(&self, area: usize, recorder: &Sender<Work>) -> Result<(), Hostile> {
+        let request = match self.park_u32(area, offset_of!(ParkArea, kind)) {
+            REQUEST_ANCHOR => {
+                let number = self.park_u32(area, offset_of!(ParkArea, api));
+                let api = ApiFn::from_index(number as usize)
+                    .ok_or_else(|| Hostile(format!("there is no function {number} in the API")))?;
+                Request::Anchor {
+                    api,
+                    key: AnchorKey {
+                        id: self.park_u64(area, offset_of!(ParkArea, id)),
+                        return_address: self.park_u64(area, offset_of!(ParkArea, return_address)),
+                    },
+                }
+            }
+            REQUEST_EXIT => Request::Exit { number: self.park_u64(area, offset_of!(ParkArea, id)) },
+            other => return Err(Hostile(format!("a request of kind {other}"))),
+        };
+        let busy = self.busy.load(Ordering::Acquire);
+        let decision = lock(&self.engine).decide(request, busy)?;
+        match decision {
+            Decision::Run => self.release(area),
+            Decision::Record(job) => {
+                self.busy.store(true, Ordering::Release);
+                if recorder.try_send(Work { area, job }).is_err() {
+                    self.busy.store(false, Ordering::Release);
+                    self.release(area);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The end: the target is left as a plain program.
+    fn retire(&self) {
+        lock(&self.engine).withdraw();
+        self.control.u32(offset_of!(Control, state)).store(SESSION_DETACHED, Ordering::Release);
+        // A process that is gone, or runs another program, has no channel to close.
+        if self.memory.read_u64(self.shim.descriptor).is_ok_and(|magic| magic == MAGIC)
+            && process::start_time(self.pid).ok() == Some(self.start_time)
+            && self.memory.read_u64(self.shim.page).is_ok_and(|channel| channel == self.layout.control)
+            && let Err(error) = self.memory.write_u64(self.shim.page, 0)
+        {
+            tracing::debug!(%error, "closing the channel");
+        }
+        for area in 0..PARK_AREAS {
+            self.release(area);
+        }
+    }
+}
+
+/// The recorder thread: one piece of work after another, until the service thread is gone.
+fn record_loop(session: &Arc<Session>, work: &Receiver<Work>, watch: &Watch) {
+    for work in work {
+        let area = work.area;
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            recorder::work(session, &work, watch);
+        }));
+        if done.is_err() {
+            // A bug of ours: the target must not wait for it, and must not meet it again.
+            session.end(Ending::Failed("redmagicd failed while recording (this is a bug in redmagicd)".into()));
+        }
+        session.release(area);
+        session.busy.store(false, Ordering::Release);
+    }
+}
+
+fn park_offset(area: usize) -> usize {
+    offset_of!(Control, parks) + area * size_of::<ParkArea>()
+}
+
+/// Follows the counts of misused API calls and says each kind once.
+#[derive(Debug, Default)]
+struct MisuseReader {
+    said: [bool; 3],
+}
+
+impl MisuseReader {
+    fn look(&mut self, session: &Session) {
+        for (kind, what) in [
+            (MISUSE_TEMP_ENABLE, "redmagic_temp_enable() was called without a redmagic_temp_disable()"),
+            (MISUSE_END_FRAME, "redmagic_end_branchable_frame() was called without a redmagic_begin_branchable_frame()"),
+            (MISUSE_REGISTRY, "a declaration of constant memory or of a function could not be noted"),
+        ] {
+            let at = offset_of!(Control, misuse) + kind * size_of::<Misuse>();
+            let count = session.control.u64(at + offset_of!(Misuse, count)).load(Ordering::Relaxed);
+            if count > 0 && !self.said[kind] {
+                self.said[kind] = true;
+                let last = session.control.u64(at + offset_of!(Misuse, last)).load(Ordering::Relaxed);
+                let place = if last == 0 { String::new() } else { format!(" (returning to {last:#x})") };
+                session.message(format!(
+                    "{what}{place}; the call was ignored: the interpreter's author should balance the calls"
+                ));
+            }
+        }
+    }
+}
+
+/// Waits until `word` is no longer `value`, somebody wakes it, or time is up.
+fn futex_wait(word: &AtomicU32, value: u32, timeout: Duration) {
+    let time = libc::timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+    // SAFETY: the word and the time are live; a shared futex (no PRIVATE flag), since the other
+    // side is another process.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, value, &raw const time) };
+}
+
+/// Wakes who waits on `word`.
+fn futex_wake(word: &AtomicU32) {
+    // SAFETY: the word is live.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}

@@ -1,0 +1,173 @@
+//! What `status`, `traces` and `--stats` show. Field names are an interface: programs read
+//! them.
+
+use std::collections::BTreeMap;
+
+use redmagic_engine::graph::{AnchorState, Link, Origin};
+use redmagic_proto::ApiFn;
+use serde::{Deserialize, Serialize};
+
+use crate::session::{Session, lock};
+
+/// `status --json PID`.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct Status {
+    /// The target.
+    pub pid: i32,
+    /// The daemon.
+    pub daemon_pid: u32,
+    /// `active` or `ending`.
+    pub state: String,
+    /// Root traces that can be entered.
+    pub traces: u64,
+    /// Side traces.
+    pub side_traces: u64,
+    /// Aborted recordings and refused compilations.
+    pub aborts: u64,
+    /// The same by reason.
+    pub abort_reasons: BTreeMap<String, u64>,
+    /// Anchors that will not be tried again.
+    pub blacklisted: u64,
+    /// Bytes of the code region in use.
+    pub code_bytes: u64,
+    /// Roots dropped because their bytecode went away or was disabled.
+    pub dropped: u64,
+    /// Exits of all traces.
+    pub exits: u64,
+    /// Seconds spent recording.
+    pub record_s: f64,
+    /// Seconds spent compiling.
+    pub compile_s: f64,
+    /// Instructions recorded.
+    pub instructions_recorded: u64,
+    /// Recordings put off because of REDMAGIC_RECORDSHARE.
+    pub postponed: u64,
+    /// Seconds from the session's start to the first trace.
+    pub time_to_first_trace_s: Option<f64>,
+    /// Age of the session in seconds.
+    pub session_s: f64,
+    /// The longest wait of a parked thread, in microseconds.
+    pub longest_wait_us: u64,
+    /// Threads that waited in vain.
+    pub stalls: u32,
+    /// What the user should know.
+    pub messages: Vec<String>,
+}
+
+/// One row of `traces`.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct TraceRow {
+    /// Its number.
+    pub trace: u32,
+    /// `root` or `side`.
+    pub kind: String,
+    /// Root: the function of its anchor, the id and the return address. Side: the exit.
+    pub origin: String,
+    /// The root of its tree.
+    pub root: u32,
+    /// How it ends.
+    pub link: String,
+    /// Instructions in its recording.
+    pub instructions: u64,
+    /// Address of its code in the target.
+    pub code: u64,
+    /// Its size.
+    pub code_bytes: u64,
+    /// How many exits it has.
+    pub exits: u64,
+    /// Whether nothing leads to it any more.
+    pub dropped: bool,
+}
+
+/// A snapshot of a session.
+pub fn status(session: &Session) -> Status {
+    use redmagic_proto::control::Control;
+    use std::mem::offset_of;
+    use std::sync::atomic::Ordering;
+    let engine = lock(&session.engine);
+    let counts = engine.counts();
+    let graph = engine.graph();
+    let roots = graph.live().filter(|t| matches!(t.origin, Origin::Root(_))).count() as u64;
+    Status {
+        pid: session.pid,
+        daemon_pid: std::process::id(),
+        state: if session.ending().is_some() { "ending" } else { "active" }.into(),
+        traces: roots,
+        side_traces: graph.live().count() as u64 - roots,
+        aborts: counts.aborts.values().sum(),
+        abort_reasons: counts.aborts.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect(),
+        blacklisted: graph.anchors.values().filter(|a| a.state == AnchorState::Blacklisted).count() as u64,
+        code_bytes: engine.cache().used_bytes() as u64,
+        dropped: counts.dropped,
+        exits: graph.exits.len() as u64,
+        record_s: counts.recording.as_secs_f64(),
+        compile_s: counts.compiling.as_secs_f64(),
+        instructions_recorded: counts.instructions,
+        postponed: counts.postponed,
+        time_to_first_trace_s: counts.first_trace.map(|d| d.as_secs_f64()),
+        session_s: session.began.elapsed().as_secs_f64(),
+        longest_wait_us: session.control.u64(offset_of!(Control, longest_wait_us)).load(Ordering::Relaxed),
+        stalls: session.control.u32(offset_of!(Control, stalls)).load(Ordering::Relaxed),
+        messages: lock(&session.messages).clone(),
+    }
+}
+
+/// All traces of a session.
+pub fn traces(session: &Session) -> Vec<TraceRow> {
+    let engine = lock(&session.engine);
+    let graph = engine.graph();
+    let name = |api: Option<ApiFn>| api.map_or("?", |a| a.symbol().trim_start_matches("redmagic_"));
+    graph
+        .traces
+        .iter()
+        .enumerate()
+        .map(|(number, trace)| {
+            let (kind, origin) = match trace.origin {
+                Origin::Root(key) => (
+                    "root",
+                    format!(
+                        "{} id {:#x} at {:#x}",
+                        name(graph.anchors.get(&key).map(|a| a.api)),
+                        key.id,
+                        key.return_address
+                    ),
+                ),
+                Origin::Side { exit, parent } => ("side", format!("exit {exit} of trace {parent}")),
+            };
+            let link = match trace.link {
+                Link::Anchor(key) if trace.origin == Origin::Root(key) => "loop".to_owned(),
+                Link::Anchor(key) => match graph.compiled(key) {
+                    Some(other) => format!("trace {other}"),
+                    None => format!("anchor id {:#x}", key.id),
+                },
+                Link::Native(target) => format!("original code at {target:#x}"),
+            };
+            TraceRow {
+                trace: number as u32,
+                kind: kind.into(),
+                origin,
+                root: trace.root,
+                link,
+                instructions: trace.instructions as u64,
+                code: trace.code,
+                code_bytes: trace.code_bytes as u64,
+                exits: u64::from(trace.exits.end - trace.exits.start),
+                dropped: trace.dropped,
+            }
+        })
+        .collect()
+}
+
+/// What `redmagic run --stats FILE` writes at the end.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stats {
+    /// The last status.
+    #[serde(flatten)]
+    pub status: Status,
+    /// Processor time of the daemon in seconds.
+    pub daemon_cpu_s: f64,
+    /// Largest resident set of the daemon in KiB.
+    pub daemon_peak_rss_kb: u64,
+    /// Why the session ended.
+    pub ending: String,
+}

@@ -1,0 +1,206 @@
+//! The watcher: a second, tiny process that makes the daemon's hang as harmless as its
+//! death.
+//!
+//! A thread that is being stepped waits for its tracer. If the tracer is killed, the
+//! kernel lets the thread go; if the tracer is stopped (SIGSTOP, a debugger), the thread
+//! waits as long as that lasts. So while any thread is traced, the watcher looks every few
+//! milliseconds whether the daemon is stopped, and kills it if it is.
+//!
+//! A killed tracer may leave hardware breakpoints armed in the thread it traced. Each hit
+//! would cost the program a signal. The watcher, seeing the daemon's end of the pipe
+//! close, attaches for a moment and clears them.
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use memmap_anonymous::SharedWords;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{ForkResult, Pid, fork, getpid};
+use redmagic_tracee::thread::{Options, WaitOutcome, seize_and_stop};
+use redmagic_tracee::{breakpoint, process};
+
+/// Threads that can be traced at once.
+const SLOTS: usize = 32;
+
+/// How often the daemon is looked at while a thread is traced.
+const PERIOD: Duration = Duration::from_millis(2);
+
+/// A daemon that has traced one thread this long without a sign of life hangs.
+const HANG: Duration = Duration::from_secs(5);
+
+/// The daemon's side.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    shared: Arc<SharedWords>,
+    pipe: Arc<std::io::PipeWriter>,
+}
+
+/// While it lives, a thread is under watch.
+#[derive(Debug)]
+pub struct Watched<'a> {
+    watch: &'a Watch,
+    slot: usize,
+}
+
+impl Watch {
+    /// Forks the watcher. Must be called while this process has one thread.
+    ///
+    /// # Errors
+    /// Those of mmap, pipe and fork.
+    pub fn start() -> std::io::Result<Watch> {
+        let shared = SharedWords::new(SLOTS)?;
+        let (reader, writer) = std::io::pipe()?;
+        let daemon = getpid();
+        // SAFETY: the process has one thread, so the child may do anything.
+        match unsafe { fork() }? {
+            ForkResult::Child => {
+                drop(writer);
+                let _ = nix::sys::prctl::set_name(c"redmagic-watch");
+                watch(&shared, reader, daemon);
+                std::process::exit(0);
+            }
+            ForkResult::Parent { .. } => {}
+        }
+        Ok(Watch { shared: Arc::new(shared), pipe: Arc::new(writer) })
+    }
+
+    /// Puts a thread under watch for as long as the result lives. Without a free slot it is
+    /// not watched, and the result is `None`.
+    pub fn thread(&self, tid: i32) -> Option<Watched<'_>> {
+        for slot in 0..SLOTS {
+            if self.shared.tid(slot).compare_exchange(0, tid, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                self.shared.beat(slot).fetch_add(1, Ordering::Relaxed);
+                // A full pipe is as good a wake-up as one more byte.
+                let _ = (&*self.pipe).write(&[1]);
+                return Some(Watched { watch: self, slot });
+            }
+        }
+        None
+    }
+}
+
+impl Watched<'_> {
+    /// A sign of life.
+    pub fn beat(&self) {
+        self.watch.shared.beat(self.slot).fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        self.watch.shared.tid(self.slot).store(0, Ordering::Release);
+    }
+}
+
+/// The watcher's life.
+fn watch(shared: &SharedWords, mut pipe: std::io::PipeReader, daemon: Pid) {
+    let mut beats = [(0u64, Instant::now()); SLOTS];
+    loop {
+        let traced = (0..SLOTS).any(|slot| shared.tid(slot).load(Ordering::Acquire) != 0);
+        let timeout = if traced { PollTimeout::from(PERIOD.as_millis() as u8) } else { PollTimeout::NONE };
+        let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, timeout).is_ok_and(|n| n > 0) {
+            let mut bytes = [0; 64];
+            match pipe.read(&mut bytes) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        let stopped = traced && process::Status::read(daemon.as_raw()).is_ok_and(|s| matches!(s.state, 'T' | 't'));
+        let mut hangs = false;
+        for (slot, (beat, since)) in beats.iter_mut().enumerate() {
+            let now = shared.beat(slot).load(Ordering::Relaxed);
+            if shared.tid(slot).load(Ordering::Acquire) == 0 || now != *beat {
+                (*beat, *since) = (now, Instant::now());
+            }
+            hangs |= since.elapsed() > HANG;
+        }
+        if stopped || hangs {
+            let _ = kill(daemon, Signal::SIGKILL);
+        }
+    }
+    for slot in 0..SLOTS {
+        let tid = shared.tid(slot).load(Ordering::Acquire);
+        if tid != 0 {
+            disarm(tid);
+        }
+    }
+}
+
+/// Clears the hardware breakpoints of a thread whose tracer died.
+fn disarm(tid: i32) {
+    // The kernel detaches a dead tracer's threads in its own time.
+    for _ in 0..100 {
+        if let Ok(WaitOutcome::Stopped(thread)) = seize_and_stop(tid, Options::default()) {
+            if let Err(error) = breakpoint::clear_all(&thread) {
+                tracing::debug!(%error, "clearing breakpoints");
+            }
+            return;
+        }
+        if process::Status::read(tid).is_err() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// An anonymous shared mapping of atomics.
+mod memmap_anonymous {
+    use super::{AtomicI32, AtomicU64};
+
+    /// Two words a slot: the thread's id, and a count of signs of life.
+    #[derive(Debug)]
+    pub struct SharedWords {
+        map: std::ptr::NonNull<AtomicU64>,
+        slots: usize,
+    }
+
+    // SAFETY: the mapping is made of atomics and lives as long as the value.
+    unsafe impl Send for SharedWords {}
+    // SAFETY: as above.
+    unsafe impl Sync for SharedWords {}
+
+    impl SharedWords {
+        /// Zeroed words that children share.
+        pub fn new(slots: usize) -> std::io::Result<SharedWords> {
+            let bytes = std::num::NonZeroUsize::new(slots * 16).expect("at least one slot");
+            // SAFETY: a fresh anonymous mapping at an address of the kernel's choice.
+            let map = unsafe {
+                nix::sys::mman::mmap_anonymous(
+                    None,
+                    bytes,
+                    nix::sys::mman::ProtFlags::PROT_READ | nix::sys::mman::ProtFlags::PROT_WRITE,
+                    nix::sys::mman::MapFlags::MAP_SHARED,
+                )
+            }?;
+            Ok(SharedWords { map: map.cast(), slots })
+        }
+
+        /// The thread in a slot; 0 for none.
+        pub fn tid(&self, slot: usize) -> &AtomicI32 {
+            assert!(slot < self.slots);
+            // SAFETY: inside the mapping, aligned, and used only through this type.
+            unsafe { &*self.map.as_ptr().add(slot * 2).cast::<AtomicI32>() }
+        }
+
+        /// Its signs of life.
+        pub fn beat(&self, slot: usize) -> &AtomicU64 {
+            assert!(slot < self.slots);
+            // SAFETY: as above.
+            unsafe { &*self.map.as_ptr().add(slot * 2 + 1) }
+        }
+    }
+
+    impl Drop for SharedWords {
+        fn drop(&mut self) {
+            // SAFETY: mapped by `new` with this size; no references outlive self.
+            let _ = unsafe { nix::sys::mman::munmap(self.map.cast(), self.slots * 16) };
+        }
+    }
+}

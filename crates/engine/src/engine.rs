@@ -1,0 +1,588 @@
+//! Requests in, code out.
+
+use std::collections::BTreeMap;
+use std::mem::offset_of;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use redmagic_emit::copy::{self, CopyError, End as CopyEnd, Environment, Op, RejoinOffsets, Start, ThreadOffsets};
+use redmagic_emit::exits::ExitEnvironment;
+use redmagic_proto::ApiFn;
+use redmagic_proto::control::{Control, EXIT_COUNTERS, LOOP_WEIGHT};
+use redmagic_proto::entries::hash;
+use redmagic_proto::thread::{Rejoin, ThreadWords};
+use redmagic_record::{AbortReason, End, Recording};
+
+use crate::cache::{CacheError, CodeCache};
+use crate::graph::{AnchorKey, AnchorState, ExitState, Graph, Link, Origin, Slot, Trace, TraceId};
+use crate::memory::SharedMemory;
+use crate::params::Params;
+use crate::plan;
+use crate::policy::{Functions, Lessons, World};
+use crate::registry::{ConstantRange, Declarations};
+
+/// A counter that will not run out in the life of a program.
+const NEVER: i32 = 1_000_000_000;
+
+/// What an exit's counter is set to by a thread that parks and gets no answer.
+const EXIT_AGAIN: u32 = 256;
+
+/// Instructions of a side trace shorter than this are not worth a compare of statistics;
+/// the bound on how far back-off doubles.
+const MAX_BACKOFF_SHIFT: u64 = 12;
+
+/// A thread asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// It is at a hot anchor.
+    Anchor {
+        /// The function that was called.
+        api: ApiFn,
+        /// The anchor.
+        key: AnchorKey,
+    },
+    /// It is at a hot exit.
+    Exit {
+        /// Number of the exit, unchecked.
+        number: u64,
+    },
+}
+
+/// What to do with the thread.
+#[derive(Debug)]
+pub enum Decision {
+    /// Let it run on.
+    Run,
+    /// Record from where it is.
+    Record(Job),
+}
+
+/// A recording to be made.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Where it starts.
+    pub origin: Origin,
+    /// The function of the anchor; of the root's anchor for a side trace.
+    pub api: ApiFn,
+    /// The address at which it starts.
+    pub ip: u64,
+}
+
+/// A request that a sane target cannot make: the session must end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}; the program has overwritten the memory it shares with redmagicd")]
+pub struct Hostile(pub String);
+
+/// What a finished job came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finished {
+    /// A trace was installed.
+    Installed(TraceId),
+    /// It was not; the reason's name.
+    Failed(&'static str),
+}
+
+/// What the engine must know of its session.
+#[derive(Debug)]
+pub struct Setup {
+    /// Tunables.
+    pub params: Params,
+    /// The code cache, over the code and entries regions.
+    pub cache: CodeCache,
+    /// The control region.
+    pub control: SharedMemory,
+    /// The target's address of the control region.
+    pub control_address: u64,
+    /// The target's address of the shim's entry for hot exits.
+    pub park_exit: u64,
+    /// Offset of the shim's thread words from fs:0.
+    pub tls_offset: i64,
+}
+
+/// Counts that status and statistics show.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    /// Aborted recordings and refused compilations, by reason.
+    pub aborts: BTreeMap<&'static str, u64>,
+    /// Time spent recording.
+    pub recording: Duration,
+    /// Time spent compiling and installing.
+    pub compiling: Duration,
+    /// Instructions recorded, aborted recordings included.
+    pub instructions: u64,
+    /// From the session's start to the first trace.
+    pub first_trace: Option<Duration>,
+    /// Recordings put off because of `recordshare`.
+    pub postponed: u64,
+    /// Roots dropped.
+    pub dropped: u64,
+}
+
+/// The engine of one session.
+#[derive(Debug)]
+pub struct Engine {
+    params: Params,
+    cache: CodeCache,
+    control: SharedMemory,
+    environment: ExitEnvironment,
+    thread: ThreadOffsets,
+    graph: Graph,
+    declared: Declarations,
+    /// Functions learnt to be better kept as calls.
+    learnt: Functions,
+    /// The constant memory that a root's id lies in.
+    ranges: BTreeMap<TraceId, ConstantRange>,
+    counts: Counts,
+    start: Instant,
+    /// The cache was full once: nothing more is recorded.
+    full: bool,
+}
+
+impl Engine {
+    /// Sets the counters and starts.
+    pub fn new(setup: Setup) -> Engine {
+        let exits = setup.control_address + offset_of!(Control, exits) as u64;
+        let words = setup.tls_offset as i32;
+        let rejoin = |at: usize| RejoinOffsets {
+            code: words + (at + offset_of!(Rejoin, code)) as i32,
+            return_address: words + (at + offset_of!(Rejoin, return_address)) as i32,
+            rsp: words + (at + offset_of!(Rejoin, rsp)) as i32,
+        };
+        let engine = Engine {
+            cache: setup.cache,
+            environment: ExitEnvironment { counters: exits, park: setup.park_exit, again: EXIT_AGAIN },
+            thread: ThreadOffsets {
+                merge: rejoin(offset_of!(ThreadWords, merge)),
+                enable: rejoin(offset_of!(ThreadWords, enable)),
+            },
+            control: setup.control,
+            graph: Graph::default(),
+            declared: Declarations::default(),
+            learnt: Functions::default(),
+            ranges: BTreeMap::new(),
+            counts: Counts::default(),
+            start: Instant::now(),
+            full: false,
+            params: setup.params,
+        };
+        let hot = engine.hot_loop(0);
+        engine.control.fill_i32(offset_of!(Control, hotness), redmagic_proto::entries::ENTRIES, hot);
+        engine
+    }
+
+    /// The tunables.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The counts.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &CodeCache {
+        &self.cache
+    }
+
+    /// Functions whose calls are kept as calls, declared and learnt.
+    pub fn functions(&self) -> Functions {
+        let mut all = self.learnt.clone();
+        all.residual.extend(&self.declared.kept);
+        all
+    }
+
+    /// The counter of an anchor after `aborts` aborted recordings.
+    fn hot_loop(&self, aborts: u64) -> i32 {
+        let turns = self.params.hotloop << aborts.min(MAX_BACKOFF_SHIFT);
+        i32::try_from(turns.saturating_mul(LOOP_WEIGHT as u64)).unwrap_or(NEVER).min(NEVER)
+    }
+
+    fn hot_exit(&self, aborts: u64) -> i32 {
+        i32::try_from(self.params.hotexit << aborts.min(MAX_BACKOFF_SHIFT)).unwrap_or(NEVER).min(NEVER)
+    }
+
+    fn set_hotness(&self, id: u64, value: i32) {
+        self.control.i32(offset_of!(Control, hotness) + hash(id) * 4).store(value, Ordering::Relaxed);
+    }
+
+    fn set_exit_counter(&self, number: u32, value: i32) {
+        self.control.i32(offset_of!(Control, exits) + number as usize * 4).store(value, Ordering::Relaxed);
+    }
+
+    /// Whether recording has had its share of the target's time.
+    fn over_share(&self) -> bool {
+        let share = self.start.elapsed().as_nanos() as u64 / 100 * self.params.recordshare;
+        let free = self.params.recordfree * 1_000_000;
+        self.counts.recording.as_nanos() as u64 > share + free
+    }
+
+    /// Decides what a parked thread does. `busy`: another recording is on.
+    ///
+    /// # Errors
+    /// [`Hostile`] when the request names what does not exist.
+    pub fn decide(&mut self, request: Request, busy: bool) -> Result<Decision, Hostile> {
+        let wait = busy || self.full || {
+            let over = self.over_share();
+            self.counts.postponed += u64::from(over && !busy);
+            over
+        };
+        match request {
+            Request::Anchor { api, key } => {
+                if !api.is_anchor() {
+                    return Err(Hostile(format!("{} is no anchor", api.symbol())));
+                }
+                Ok(self.decide_anchor(api, key, wait))
+            }
+            Request::Exit { number } => {
+                let known = usize::try_from(number).ok().filter(|n| *n < self.graph.exits.len());
+                match known {
+                    Some(number) => Ok(self.decide_exit(number as u32, wait)),
+                    None => Err(Hostile(format!("there is no exit {number}"))),
+                }
+            }
+        }
+    }
+
+    fn decide_anchor(&mut self, api: ApiFn, key: AnchorKey, wait: bool) -> Decision {
+        let disabled = self.declared.disabled.contains(&key.id);
+        let anchor = self.graph.anchor(key, api);
+        let aborts = anchor.aborts;
+        match anchor.state {
+            AnchorState::Blacklisted => self.set_hotness(key.id, NEVER),
+            _ if disabled => {
+                anchor.state = AnchorState::Blacklisted;
+                anchor.last_abort = Some("disabled");
+                self.set_hotness(key.id, NEVER);
+            }
+            AnchorState::Compiled(_) => self.set_hotness(key.id, self.hot_loop(aborts)),
+            AnchorState::Cold if wait => self.set_hotness(key.id, self.hot_loop(aborts)),
+            AnchorState::Cold => {
+                return Decision::Record(Job { origin: Origin::Root(key), api, ip: key.return_address });
+            }
+        }
+        Decision::Run
+    }
+
+    fn decide_exit(&mut self, number: u32, wait: bool) -> Decision {
+        let exit = &self.graph.exits[number as usize];
+        let (parent, target) = (exit.trace, exit.target);
+        if exit.side.is_some() || exit.silent {
+            return Decision::Run;
+        }
+        let trace = &self.graph.traces[parent as usize];
+        let root = &self.graph.traces[trace.root as usize];
+        if trace.dropped || root.side_traces >= self.params.maxside {
+            self.silence(number);
+            return Decision::Run;
+        }
+        if wait {
+            self.set_exit_counter(number, self.hot_exit(exit.aborts));
+            return Decision::Run;
+        }
+        let api = match root.origin {
+            Origin::Root(key) => self.graph.anchors.get(&key).map_or(ApiFn::BackwardsBranch, |a| a.api),
+            Origin::Side { .. } => ApiFn::BackwardsBranch,
+        };
+        Decision::Record(Job { origin: Origin::Side { exit: number, parent }, api, ip: target })
+    }
+
+    /// Makes an exit a plain jump to the original code.
+    fn silence(&mut self, number: u32) {
+        let exit = &mut self.graph.exits[number as usize];
+        exit.silent = true;
+        self.cache.set_slot(exit.slot, exit.target);
+        self.set_exit_counter(number, NEVER);
+    }
+
+    /// Takes a finished recording, or the reason why there is none.
+    pub fn finish(
+        &mut self,
+        job: &Job,
+        recording: Result<&Recording, &AbortReason>,
+        lessons: &Lessons,
+        took: Duration,
+    ) -> Finished {
+        self.counts.recording += took;
+        let started = Instant::now();
+        let mut learnt = false;
+        for function in &lessons.residual {
+            learnt |= self.learnt.residual.insert(*function);
+        }
+        for inner in &lessons.inner {
+            // One more turn of it, and it asks.
+            self.set_hotness(inner.id, 1);
+        }
+        let result = match recording {
+            Ok(recording) => {
+                self.counts.instructions += recording.steps.len() as u64;
+                self.compile(job, recording)
+            }
+            Err(reason) => Err(reason.name()),
+        };
+        self.counts.compiling += started.elapsed();
+        match result {
+            Ok(trace) => {
+                self.counts.first_trace.get_or_insert(self.start.elapsed());
+                Finished::Installed(trace)
+            }
+            Err(reason) => {
+                self.failed(job, reason, learnt);
+                Finished::Failed(reason)
+            }
+        }
+    }
+
+    /// Notes a failure: backs off, and in the end gives up.
+    fn failed(&mut self, job: &Job, reason: &'static str, learnt: bool) {
+        *self.counts.aborts.entry(reason).or_insert(0) += 1;
+        match job.origin {
+            Origin::Root(key) => {
+                let maxtries = self.params.maxtries;
+                let anchor = self.graph.anchor(key, job.api);
+                anchor.last_abort = Some(reason);
+                // What was learnt makes the next try different, so this one does not count.
+                anchor.aborts += u64::from(!learnt);
+                let aborts = anchor.aborts;
+                if aborts >= maxtries {
+                    anchor.state = AnchorState::Blacklisted;
+                    self.set_hotness(key.id, NEVER);
+                } else {
+                    self.set_hotness(key.id, self.hot_loop(aborts));
+                }
+                // Forced anchors ask at once until they are known.
+                let _ = self.cache.set_entry(key.id, key.return_address, 0);
+            }
+            Origin::Side { exit, .. } => {
+                let state = &mut self.graph.exits[exit as usize];
+                state.aborts += u64::from(!learnt);
+                let aborts = state.aborts;
+                if aborts >= self.params.maxtries {
+                    self.silence(exit);
+                } else {
+                    self.set_exit_counter(exit, self.hot_exit(aborts));
+                }
+            }
+        }
+    }
+
+    fn compile(&mut self, job: &Job, recording: &Recording) -> Result<TraceId, &'static str> {
+        let ops = plan::plan(recording).map_err(|error| {
+            tracing::debug!(%error, "not planned");
+            match error {
+                plan::PlanError::LiveFlags(_) => "live_flags",
+                plan::PlanError::OpenMerge(_) => "open_merge_block",
+                plan::PlanError::Branch(_) => "unsupported_branch",
+                plan::PlanError::Activation(_) => "disabled_across_activations",
+            }
+        })?;
+        self.install(job, recording, &ops).map_err(|error| {
+            tracing::debug!(%error, "not compiled");
+            match error {
+                InstallError::Cache(_) => {
+                    self.full = true;
+                    "code_cache_full"
+                }
+                InstallError::Copy(CopyError::Asm(_)) => "out_of_reach",
+                InstallError::Copy(CopyError::Unsupported { .. }) => "unsupported_instruction",
+                InstallError::Copy(CopyError::OpenMerge) => "open_merge_block",
+            }
+        })
+    }
+
+    fn install(&mut self, job: &Job, recording: &Recording, ops: &[Op]) -> Result<TraceId, InstallError> {
+        let id = self.graph.traces.len() as TraceId;
+        let first_exit = self.graph.exits.len() as u32;
+        let link = match recording.end {
+            End::Shim { api: ApiFn::ForceEndTrace, return_address, .. } => Link::Native(return_address),
+            End::Shim { api: ApiFn::EndMergeBlock, ip, .. } => Link::Native(ip),
+            End::Shim { api, id, return_address, ip } => {
+                let key = AnchorKey { id, return_address };
+                self.slot(key, api, ip)?;
+                Link::Anchor(key)
+            }
+        };
+        let end = match link {
+            Link::Native(target) => CopyEnd::Native { target },
+            Link::Anchor(key) => {
+                let slot = self.graph.anchors[&key].slot.expect("just made");
+                CopyEnd::Anchor { ip: slot.native, id: key.id, slot: slot.address }
+            }
+        };
+        let start = match job.origin {
+            Origin::Root(_) => Start::Anchor,
+            Origin::Side { .. } => Start::Exit,
+        };
+        // Once for the size, once for good.
+        let generous = self.cache.room(ops.len() * 160 + 4096, ops.len() * 6 + 64)?;
+        let mut environment = Environment {
+            base: generous.code,
+            data_base: generous.data,
+            first_exit,
+            exits: self.environment,
+            thread: self.thread,
+        };
+        let draft = copy::compile(start, ops, end, &environment)?;
+        let room = self.cache.room(draft.code.len() + 64, draft.data.len())?;
+        environment.base = room.code;
+        environment.data_base = room.data;
+        let compiled = copy::compile(start, ops, end, &environment)?;
+        if first_exit as usize + compiled.exits.len() > EXIT_COUNTERS {
+            return Err(CacheError::Full { bytes: EXIT_COUNTERS }.into());
+        }
+        for exit in &compiled.exits {
+            self.set_exit_counter(exit.number, self.hot_exit(0));
+        }
+        self.cache.install(room, &compiled.code, &compiled.data);
+        self.graph.exits.extend(compiled.exits.iter().map(|exit| ExitState {
+            trace: id,
+            target: exit.target,
+            slot: room.data + u64::from(exit.slot.0) * 8,
+            aborts: 0,
+            side: None,
+            silent: false,
+        }));
+        let root = match job.origin {
+            Origin::Root(_) => id,
+            Origin::Side { parent, .. } => self.graph.traces[parent as usize].root,
+        };
+        self.graph.traces.push(Trace {
+            origin: job.origin,
+            root,
+            link,
+            code: room.code,
+            entry: compiled.entry,
+            body: compiled.body,
+            code_bytes: compiled.code.len(),
+            exits: first_exit..first_exit + compiled.exits.len() as u32,
+            instructions: recording.steps.len(),
+            dropped: false,
+            side_traces: 0,
+        });
+        // Everything is in place: publish.
+        match job.origin {
+            Origin::Root(key) => {
+                self.cache.set_entry(key.id, key.return_address, compiled.entry)?;
+                let anchor = self.graph.anchor(key, job.api);
+                anchor.state = AnchorState::Compiled(id);
+                if let Some(slot) = anchor.slot {
+                    self.cache.set_slot(slot.address, compiled.body);
+                }
+                if let Some(range) = self.declared.constant_at(key.id) {
+                    self.ranges.insert(id, range);
+                }
+            }
+            Origin::Side { exit, .. } => {
+                let state = &mut self.graph.exits[exit as usize];
+                state.side = Some(id);
+                self.cache.set_slot(state.slot, compiled.body);
+                self.graph.traces[root as usize].side_traces += 1;
+            }
+        }
+        Ok(id)
+    }
+
+    /// The slot of an anchor whose call is at `ip`, made if there is none.
+    fn slot(&mut self, key: AnchorKey, api: ApiFn, ip: u64) -> Result<(), CacheError> {
+        let anchor = self.graph.anchor(key, api);
+        if anchor.slot.is_some() {
+            return Ok(());
+        }
+        let address = self.cache.new_slot(match anchor.state {
+            AnchorState::Compiled(trace) => self.graph.traces[trace as usize].body,
+            _ => ip,
+        })?;
+        self.graph.anchor(key, api).slot = Some(Slot { address, native: ip });
+        Ok(())
+    }
+
+    /// Takes in what the program has declared since, and drops the roots of bytecode that
+    /// is no longer there.
+    pub fn redeclare(&mut self, declared: Declarations) {
+        self.declared = declared;
+        let stale: Vec<TraceId> = self
+            .ranges
+            .iter()
+            .filter(|(_, range)| self.declared.constant_at(range.start) != Some(**range))
+            .map(|(trace, _)| *trace)
+            .collect();
+        for trace in stale {
+            self.ranges.remove(&trace);
+            self.drop_root(trace);
+        }
+        let disabled: Vec<TraceId> = self
+            .graph
+            .live()
+            .filter_map(|trace| match trace.origin {
+                Origin::Root(key) if self.declared.disabled.contains(&key.id) => Some(trace.root),
+                _ => None,
+            })
+            .collect();
+        for trace in disabled {
+            self.drop_root(trace);
+        }
+    }
+
+    /// Makes a root unreachable. Whoever is in it leaves at the next turn.
+    fn drop_root(&mut self, trace: TraceId) {
+        let Origin::Root(key) = self.graph.traces[trace as usize].origin else { return };
+        let _ = self.cache.set_entry(key.id, key.return_address, 0);
+        if let Some(anchor) = self.graph.anchors.get_mut(&key)
+            && anchor.state == AnchorState::Compiled(trace)
+        {
+            anchor.state = AnchorState::Cold;
+            anchor.aborts = 0;
+            if let Some(slot) = anchor.slot {
+                self.cache.set_slot(slot.address, slot.native);
+            }
+        }
+        for other in &mut self.graph.traces {
+            if other.root == trace {
+                other.dropped = true;
+            }
+        }
+        self.counts.dropped += 1;
+        self.set_hotness(key.id, self.hot_loop(0));
+    }
+
+    /// Takes everything out of the target's way: no entry leads to a trace, no loop goes
+    /// round in one, no exit counts.
+    pub fn withdraw(&mut self) {
+        self.cache.clear_entries();
+        for anchor in self.graph.anchors.values() {
+            if let Some(slot) = anchor.slot {
+                self.cache.set_slot(slot.address, slot.native);
+            }
+        }
+        for exit in &self.graph.exits {
+            self.cache.set_slot(exit.slot, exit.target);
+        }
+    }
+}
+
+impl World for std::sync::Mutex<Engine> {
+    fn compiled(&self, key: AnchorKey) -> bool {
+        self.lock().is_ok_and(|engine| engine.graph.compiled(key).is_some())
+    }
+
+    fn hopeless(&self, key: AnchorKey) -> bool {
+        self.lock().is_ok_and(|engine| {
+            engine.full
+                || engine.declared.disabled.contains(&key.id)
+                || engine.graph.anchors.get(&key).is_some_and(|a| a.state == AnchorState::Blacklisted)
+        })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum InstallError {
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+}
