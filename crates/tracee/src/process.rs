@@ -257,10 +257,8 @@ mod tests {
         let pid = std::process::id() as i32;
         let status = Status::read(pid).unwrap();
         // SAFETY: geteuid has no preconditions.
-        assert_eq!(
-            (status.tgid, status.tracer_pid, status.uid),
-            (pid, 0, unsafe { libc::geteuid() })
-        );
+        let uid = unsafe { libc::geteuid() };
+        assert_eq!((status.tgid, status.tracer_pid, status.uid), (pid, 0, uid));
         assert!(!is_32_bit(pid).unwrap());
         assert!(start_time(pid).unwrap() > 0);
         assert!(threads(pid).unwrap().contains(&pid));

@@ -1,0 +1,1000 @@
+//! The recorder that single-steps: slow, and the ground truth.
+//!
+//! One PTRACE_SINGLESTEP an instruction. Around each: decode from a page cache, read the memory operands that are read, step, read the
+//! registers and the operands that were only written.
+//!
+//! # Calls
+//! A call is put to the [`Guide`] with the function behind any PLT stub. Inlined, it is stepped. Residual, it runs natively up to a
+//! hardware breakpoint at its return address (see [`crate::native`]).
+//! A call of the C API is noticed where the thread arrives at the function's first instruction, so that a call through the PLT and a
+//! tail call are the same thing; the stub's instructions are dropped from the recording.
+//!
+//! # Signals
+//! A signal suspends the recording: it is delivered, and its handler runs natively until the thread is back where it was, with the
+//! registers that it had. Under a timer storm each step still either completes or is preceded by handlers, and a pending trap is
+//! taken before any other signal, so a recording makes progress.
+//!
+//! # Quirks of x86 and Linux
+//! * `pushf` pushes the trap flag that the step set, and `syscall` leaves it in r11: [`Recorder::hide_trap_flag`].
+//! * A repeated string instruction traps after each iteration: [`Recorder::finish_repeat`].
+//! * SIGTRAP is forced: a thread that blocks it would lose its handler (`force_sig_info_to_task`), so it is unblocked meanwhile, and
+//!   a program without a handler is not stepped at all, since it would die with its tracer.
+//!   For residual calls this means: a function that returns with SIGTRAP blocked resets the handler. This is checked at the end.
+//! * A system call that is interrupted shows `rax = -ERESTART...`, which no program ever sees; the kernel turns it into a
+//!   restart when the thread is resumed from this very stop. So the recording ends there.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
+    OpKind, Register,
+};
+use redmagic_tracee::memory::{Memory, TextCache};
+use redmagic_tracee::process::Status;
+use redmagic_tracee::regs::Gprs;
+use redmagic_tracee::thread::{Resume, Stop, Stopped};
+use redmagic_tracee::wait::{Event, StopReason};
+use smallvec::SmallVec;
+
+use crate::abort::{Abort, Aborted};
+use crate::guide::{CallAction, CallSite, Flow, Guide, ShimAction, ShimCallSite};
+use crate::native::{self, Fail, Names, RESUME_FLAG, TRAP_FLAG};
+use crate::operands::{self, Operand};
+use crate::pin::{self, Pin};
+use crate::plt;
+use crate::recording::{
+    AccessKind, Anchor, Api, Bytes, End, ImageRange, Inst, InstBytes, MAX_VALUE, MemAccess, Meta,
+    NativeRegion, Recording, RegisterFile, Residual, ShimCall, ShimExecution, Step,
+};
+
+/// What is recorded.
+pub struct Ctx<'a> {
+    /// Path of the program, for the recording's header.
+    pub program: String,
+    /// Executable images.
+    pub images: Vec<ImageRange>,
+    /// What the recording starts at.
+    pub anchor: Anchor,
+    /// The function of the C API whose first instruction is at an address.
+    pub api: &'a dyn Fn(u64) -> Option<Api>,
+}
+
+/// Bounds of one recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most steps.
+    pub max_steps: usize,
+    /// Longest time for all of it.
+    pub max_time: Duration,
+    /// Longest time for one residual call or system call.
+    pub residual_time: Duration,
+    /// Longest time from temp_disable to temp_enable.
+    pub native_time: Duration,
+    /// Longest time for a signal handler.
+    pub signal_time: Duration,
+    /// Most signals.
+    pub max_signals: u32,
+    /// Whether the tracer follows the tracee to its processor while it steps.
+    pub pin: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_steps: 20_000,
+            max_time: Duration::from_secs(2),
+            residual_time: Duration::from_millis(20),
+            native_time: Duration::from_millis(100),
+            signal_time: Duration::from_millis(20),
+            max_signals: 5_000,
+            pin: true,
+        }
+    }
+}
+
+/// What a recording cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// PTRACE_SINGLESTEPs.
+    pub single_steps: u64,
+    /// Runs to a hardware breakpoint.
+    pub native_runs: u64,
+    /// Signals delivered.
+    pub signals: u32,
+    /// All of it.
+    pub time: Duration,
+}
+
+/// What became of a recording, and of the thread.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The thread, stopped where the recording ended. `None` when it died.
+    pub thread: Option<Stopped>,
+    /// The recording, or why there is none.
+    pub result: Result<Recording, Aborted>,
+    /// What it cost.
+    pub stats: Stats,
+}
+
+/// System calls that end, replace or duplicate the thread, or change what the stepper relies on (the signal mask).
+const REFUSED_SYSCALLS: [i64; 10] = [
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_fork,
+    libc::SYS_vfork,
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_rt_sigprocmask,
+];
+
+const SIGTRAP_BIT: u64 = 1 << (libc::SIGTRAP - 1);
+/// Steps between looks at the clock.
+const CLOCK_INTERVAL: u64 = 64;
+/// Iterations of a repeated string instruction that are stepped; more run to a breakpoint.
+const STEPPED_REPEATS: u64 = 4;
+/// Instructions between a call of the C API and its arrival: those of PLT stubs.
+const MAX_STUB_STEPS: usize = 8;
+
+/// Records from where `thread` stands.
+///
+/// The thread's registers must be those of the trace's start, with `orig_rax` -1 (else the kernel may restart the system call it was
+/// stopped in). A signal that it was stopped for is delivered first. On return the thread is where the recording ended, or where it
+/// was given up; letting it go makes it run on from there.
+pub fn record(thread: Stopped, ctx: &Ctx<'_>, guide: &mut dyn Guide, limits: &Limits) -> Outcome {
+    let begin = Instant::now();
+    let tid = thread.tid();
+    let mut recorder = Recorder {
+        thread,
+        ctx,
+        guide,
+        limits,
+        memory: Memory::new(tid),
+        text: TextCache::new(Memory::new(tid)),
+        factory: InstructionInfoFactory::new(),
+        regs: Gprs::default(),
+        steps: Vec::new(),
+        depth: 0,
+        to_api: None,
+        asked: None,
+        entered_api: false,
+        stats: Stats::default(),
+        deadline: begin + limits.max_time,
+        pin: None,
+    };
+    let unix_ms = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as u64);
+    let result = recorder.prepare().and_then(|prepared| {
+        let ended = recorder.run();
+        let tidied = recorder.tidy(&prepared);
+        let end = ended?;
+        tidied?;
+        Ok((prepared, end))
+    });
+    recorder.stats.time = begin.elapsed();
+    let stats = recorder.stats;
+    let result = match result {
+        Ok((prepared, end)) => Ok(Recording {
+            meta: Meta {
+                pid: prepared.pid,
+                tid,
+                program: ctx.program.clone(),
+                unix_ms,
+                duration_ns: stats.time.as_nanos() as u64,
+                signals: stats.signals,
+            },
+            images: ctx.images.clone(),
+            anchor: ctx.anchor,
+            start: prepared.start,
+            steps: std::mem::take(&mut recorder.steps),
+            end,
+        }),
+        Err(fail) => Err(Aborted {
+            reason: fail.reason,
+            ip: recorder.regs.rip,
+            steps: recorder.steps.len(),
+            detail: fail.detail,
+        }),
+    };
+    let thread = recorder.thread.death().is_none().then_some(recorder.thread);
+    Outcome {
+        thread,
+        result,
+        stats,
+    }
+}
+
+/// What must be known or put back at the end.
+struct Prepared {
+    pid: i32,
+    start: RegisterFile,
+    trap_was_blocked: bool,
+}
+
+/// A call instruction, among the steps, whose target is a function of the C API.
+#[derive(Clone, Copy)]
+struct ToApi {
+    step: usize,
+    tail: bool,
+}
+
+struct Recorder<'a> {
+    thread: Stopped,
+    ctx: &'a Ctx<'a>,
+    guide: &'a mut dyn Guide,
+    limits: &'a Limits,
+    memory: Memory,
+    text: TextCache,
+    factory: InstructionInfoFactory,
+    /// Registers now.
+    regs: Gprs,
+    steps: Vec<Step>,
+    /// Open inlined calls.
+    depth: i32,
+    to_api: Option<ToApi>,
+    /// The function whose inlining was decided at the call; the jump of its PLT stub is not asked about again.
+    asked: Option<u64>,
+    /// The thread is at the entry of a function of the C API, and steps into it.
+    entered_api: bool,
+    stats: Stats,
+    deadline: Instant,
+    pin: Option<Pin>,
+}
+
+impl Recorder<'_> {
+    fn prepare(&mut self) -> Result<Prepared, Fail> {
+        self.regs = self.thread.regs()?;
+        let tid = self.thread.tid();
+        if let StopReason::Group(_) = self.thread.reason() {
+            return Err(Abort::JobControl.into());
+        }
+        let status = Status::read(tid)?;
+        if !status.catches(libc::SIGTRAP) {
+            return Err(Abort::TrapNotCaught.into());
+        }
+        let mask = self.thread.sigmask()?;
+        let trap_was_blocked = mask & SIGTRAP_BIT != 0;
+        if trap_was_blocked {
+            self.thread.set_sigmask(mask & !SIGTRAP_BIT)?;
+        }
+        if self.limits.pin {
+            self.pin = Pin::to(tid);
+        }
+        Ok(Prepared {
+            pid: status.tgid,
+            start: self.register_file()?,
+            trap_was_blocked,
+        })
+    }
+
+    /// Leaves the thread as it wants to be; dead threads want nothing.
+    fn tidy(&mut self, prepared: &Prepared) -> Result<(), Fail> {
+        if self.thread.death().is_some() {
+            return Ok(());
+        }
+        if prepared.trap_was_blocked {
+            let mask = self.thread.sigmask()?;
+            self.thread.set_sigmask(mask | SIGTRAP_BIT)?;
+        }
+        if self.stats.native_runs > 0 && !Status::read(self.thread.tid())?.catches(libc::SIGTRAP) {
+            return Err(Abort::TrapLost.into());
+        }
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<End, Fail> {
+        if let Some(signal) = self.thread.pending_signal() {
+            self.signal(signal)?;
+        }
+        loop {
+            if self.steps.len() >= self.limits.max_steps {
+                return Err(Abort::TooLong.into());
+            }
+            let ip = self.regs.rip;
+            if !std::mem::take(&mut self.entered_api)
+                && let Some(api) = (self.ctx.api)(ip)
+            {
+                match self.arrive_at_api(api)? {
+                    Some(end) => return Ok(end),
+                    None => continue,
+                }
+            }
+            let instruction = self.decode(ip)?;
+            match self.guide.on_inst(ip, &instruction, self.depth) {
+                Flow::Continue => {}
+                Flow::End(reason) => return Ok(End::Stopped { ip, reason }),
+                Flow::Abort(reason) => return Err(reason.into()),
+            }
+            if let Some(end) = self.execute(&instruction)? {
+                return Ok(end);
+            }
+        }
+    }
+
+    fn decode(&mut self, ip: u64) -> Result<Instruction, Fail> {
+        let mut bytes = [0; 15];
+        let have = self.text.read(ip, &mut bytes)?;
+        if have == 0 {
+            return Err(Abort::Unreadable.into());
+        }
+        let instruction = Decoder::with_ip(64, &bytes[..have], ip, DecoderOptions::NONE).decode();
+        if instruction.is_invalid() {
+            return Err(Fail {
+                reason: Abort::Undecodable,
+                detail: format!("{:02x?}", &bytes[..have]),
+            });
+        }
+        match refusal(&instruction) {
+            Some(reason) => Err(reason.into()),
+            None => Ok(instruction),
+        }
+    }
+
+    /// Executes one instruction, as a step of whatever kind.
+    fn execute(&mut self, instruction: &Instruction) -> Result<Option<End>, Fail> {
+        if let Some(to_api) = self.to_api {
+            // In a PLT stub on the way to the C API.
+            if self.steps.len() > to_api.step + MAX_STUB_STEPS {
+                return Err(Fail {
+                    reason: Abort::LostTrack,
+                    detail: "a stub that does not arrive".into(),
+                });
+            }
+            self.plain(instruction)?;
+            return Ok(None);
+        }
+        match instruction.flow_control() {
+            FlowControl::Call if instruction.mnemonic() == Mnemonic::Syscall => {
+                return self.syscall(instruction);
+            }
+            FlowControl::Call | FlowControl::IndirectCall => self.transfer(instruction, false)?,
+            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch => {
+                self.transfer(instruction, true)?
+            }
+            FlowControl::Return => {
+                self.plain(instruction)?;
+                self.depth -= 1;
+            }
+            _ => self.plain(instruction)?,
+        }
+        Ok(None)
+    }
+
+    /// A call, or a jump that may be a tail call.
+    fn transfer(&mut self, instruction: &Instruction, jump: bool) -> Result<(), Fail> {
+        let Some(target) = self.target(instruction) else {
+            return Err(Fail {
+                reason: Abort::Unreadable,
+                detail: "the branch target".into(),
+            });
+        };
+        let resolved = plt::resolve(&mut self.text, self.memory, target);
+        if (self.ctx.api)(resolved.address).is_some() {
+            self.to_api = Some(ToApi {
+                step: self.steps.len(),
+                tail: jump,
+            });
+            return self.plain(instruction);
+        }
+        let ip = instruction.ip();
+        let in_own_image = self.is_own(resolved.address);
+        if jump {
+            let through_stub = self.asked.take() == Some(resolved.address);
+            let leaves = self.is_own(ip) && !in_own_image;
+            if through_stub || !(leaves || self.guide.is_call_target(resolved.address)) {
+                return self.plain(instruction);
+            }
+        }
+        let (return_address, rsp) = if jump {
+            (
+                self.memory.read_u64(self.regs.rsp)?,
+                self.regs.rsp.wrapping_add(8),
+            )
+        } else {
+            (instruction.next_ip(), self.regs.rsp)
+        };
+        let site = CallSite {
+            ip,
+            target,
+            resolved: resolved.address,
+            lazy: resolved.lazy,
+            return_address,
+            rsp,
+            in_own_image,
+            tail: jump,
+            depth: self.depth.max(0) as u32,
+        };
+        match self.guide.on_call(&site) {
+            CallAction::Inline => {
+                self.plain(instruction)?;
+                if !jump {
+                    self.asked = (target != resolved.address).then_some(resolved.address);
+                    self.depth += 1;
+                }
+                Ok(())
+            }
+            CallAction::Residual => self.residual(instruction, &site),
+            CallAction::Abort(reason) => Err(reason.into()),
+        }
+    }
+
+    /// Where a call or jump goes.
+    fn target(&self, instruction: &Instruction) -> Option<u64> {
+        match instruction.op0_kind() {
+            OpKind::NearBranch64 => Some(instruction.near_branch_target()),
+            OpKind::Register => Some(self.regs[instruction.op0_register().number()]),
+            OpKind::Memory => {
+                let regs = &self.regs;
+                let address =
+                    instruction.virtual_address(0, 0, |register, _, _| match register {
+                        Register::None
+                        | Register::RIP
+                        | Register::DS
+                        | Register::SS
+                        | Register::ES
+                        | Register::CS => Some(0),
+                        Register::FS => Some(regs.fs_base),
+                        Register::GS => Some(regs.gs_base),
+                        r if r.is_gpr64() => Some(regs[r.number()]),
+                        r if r.is_gpr32() => Some(regs[r.number()] & 0xffff_ffff),
+                        _ => None,
+                    })?;
+                self.memory.read_u64(address).ok()
+            }
+            _ => None,
+        }
+    }
+
+    fn is_own(&self, address: u64) -> bool {
+        self.ctx
+            .images
+            .iter()
+            .any(|image| image.own && (image.start..image.end).contains(&address))
+    }
+
+    /// Steps over one instruction and records it.
+    fn plain(&mut self, instruction: &Instruction) -> Result<(), Fail> {
+        let before = self.regs;
+        let mut operands = operands::operands(&mut self.factory, instruction, &before)?;
+        let mut values = self.read_before(&operands);
+        self.step()?;
+        if operands::repeats(instruction) {
+            self.finish_repeat(instruction)?;
+            trim_repeat(instruction, &before, &self.regs, &mut operands, &mut values);
+        }
+        self.hide_trap_flag(instruction)?;
+        let next_ip = self.regs.rip;
+        if instruction.flow_control() == FlowControl::Next && next_ip != instruction.next_ip() {
+            return Err(Fail {
+                reason: Abort::LostTrack,
+                detail: format!("{:#x} led to {next_ip:#x}", before.rip),
+            });
+        }
+        let mem = operands
+            .iter()
+            .zip(values)
+            .map(|(operand, value)| self.access(operand, value))
+            .collect();
+        let inst = self.inst(instruction, next_ip, mem)?;
+        self.steps.push(Step::Inst(inst));
+        Ok(())
+    }
+
+    fn inst(
+        &mut self,
+        instruction: &Instruction,
+        next_ip: u64,
+        mem: SmallVec<[MemAccess; 1]>,
+    ) -> Result<Inst, Fail> {
+        let mut bytes = [0; 15];
+        let len = instruction.len();
+        self.text.read(instruction.ip(), &mut bytes[..len])?;
+        let bytes = InstBytes::new(&bytes[..len]).ok_or(Abort::Undecodable)?;
+        Ok(Inst {
+            ip: instruction.ip(),
+            bytes,
+            next_ip,
+            mem,
+        })
+    }
+
+    /// The values of the operands that are read. Empty for those only written, and where there is no memory: the instruction will fault.
+    fn read_before(&self, operands: &[Operand]) -> SmallVec<[Bytes; 2]> {
+        operands
+            .iter()
+            .map(|o| {
+                if o.kind == AccessKind::Write {
+                    Bytes::default()
+                } else {
+                    self.read_value(o)
+                }
+            })
+            .collect()
+    }
+
+    fn read_value(&self, operand: &Operand) -> Bytes {
+        let mut value = Bytes::default();
+        value.0.resize((operand.size as usize).min(MAX_VALUE), 0);
+        if self.memory.read_exact(operand.addr, &mut value.0).is_err() {
+            value.0.clear();
+        }
+        value
+    }
+
+    fn access(&self, operand: &Operand, before: Bytes) -> MemAccess {
+        let value = if operand.kind == AccessKind::Write {
+            self.read_value(operand)
+        } else {
+            before
+        };
+        MemAccess {
+            addr: operand.addr,
+            size: operand.size,
+            kind: operand.kind,
+            value,
+        }
+    }
+
+    /// One PTRACE_SINGLESTEP that completes, whatever comes before it.
+    fn step(&mut self) -> Result<(), Fail> {
+        loop {
+            self.stats.single_steps += 1;
+            if self.stats.single_steps.is_multiple_of(CLOCK_INTERVAL) {
+                if Instant::now() >= self.deadline {
+                    return Err(Abort::TooSlow.into());
+                }
+                if self.stats.single_steps.is_multiple_of(pin::RECHECK)
+                    && let Some(pin) = &mut self.pin
+                {
+                    pin.follow(self.thread.tid());
+                }
+            }
+            match self.thread.resume_and_wait(
+                Resume::Step,
+                None,
+                Some(self.limits.residual_time),
+            )? {
+                Stop::At(StopReason::Step) => {
+                    self.regs = self.thread.regs()?;
+                    return Ok(());
+                }
+                Stop::At(StopReason::SignalDelivery(number)) => self.signal(number)?,
+                Stop::At(StopReason::ProgramTrap) => self.signal(libc::SIGTRAP)?,
+                Stop::At(StopReason::Group(number)) => {
+                    return Err(Fail {
+                        reason: Abort::JobControl,
+                        detail: format!("signal {number}"),
+                    });
+                }
+                Stop::At(StopReason::Event(Event::Exec)) => return Err(Abort::Exec.into()),
+                Stop::Dead(death) => {
+                    return Err(Fail {
+                        reason: Abort::Died,
+                        detail: death.to_string(),
+                    });
+                }
+                // A stale interrupt. If it overtook the step's own trap, the next resume gives that and executes nothing.
+                Stop::At(_) => {}
+                // Blocked in a page fault or a system call.
+                Stop::TimedOut => {
+                    if Instant::now() >= self.deadline {
+                        return Err(Abort::TooSlow.into());
+                    }
+                    if is_restart(self.thread.regs()?.rax) {
+                        // Its trap is queued behind the interrupt: take it, or the program gets it.
+                        self.thread.resume_and_wait(
+                            Resume::Step,
+                            None,
+                            Some(self.limits.residual_time),
+                        )?;
+                        return Err(Abort::SyscallBlocked.into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Delivers a signal and lets its handler run until the thread is back.
+    fn signal(&mut self, number: i32) -> Result<(), Fail> {
+        if self.stats.signals >= self.limits.max_signals {
+            return Err(Abort::TooManySignals.into());
+        }
+        self.stats.signals += 1;
+        self.stats.native_runs += 1;
+        let mut regs = self.thread.regs()?;
+        if regs.rflags & RESUME_FLAG != 0 {
+            regs.rflags &= !RESUME_FLAG;
+            self.thread.set_regs(&regs)?;
+        }
+        let names = Names {
+            late: Abort::SignalTimeout,
+            escaped: Abort::SignalTimeout,
+        };
+        let there = (regs.rip, regs.rsp);
+        let limit = self.limits.signal_time;
+        let after = native::run_until(
+            &mut self.thread,
+            there,
+            Some(number),
+            limit,
+            names,
+            &mut self.stats.signals,
+        )?;
+        let same = |r: &Gprs| (r.array(), r.rip, r.rflags & !(RESUME_FLAG | TRAP_FLAG));
+        if same(&after) != same(&regs) {
+            return Err(Fail {
+                reason: Abort::LostTrack,
+                detail: format!("the handler of signal {number} changed the registers"),
+            });
+        }
+        self.regs = after;
+        Ok(())
+    }
+
+    /// A repeated string instruction traps after each iteration; lets all of them happen.
+    fn finish_repeat(&mut self, instruction: &Instruction) -> Result<(), Fail> {
+        while self.regs.rip == instruction.ip() {
+            if self.regs.rcx > STEPPED_REPEATS {
+                let names = Names {
+                    late: Abort::TooSlow,
+                    escaped: Abort::LostTrack,
+                };
+                self.native(
+                    (instruction.next_ip(), self.regs.rsp),
+                    self.limits.residual_time,
+                    names,
+                )?;
+            } else {
+                self.step()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the stepper's trap flag out of what the program can see of it.
+    fn hide_trap_flag(&mut self, instruction: &Instruction) -> Result<(), Fail> {
+        match instruction.mnemonic() {
+            // The flag is in the second byte, of either size of image.
+            Mnemonic::Pushf | Mnemonic::Pushfq => {
+                let at = self.regs.rsp + 1;
+                let byte: u8 = self.memory.read_pod(at)?;
+                self.memory.write(at, &[byte & !((TRAP_FLAG >> 8) as u8)])?;
+            }
+            Mnemonic::Syscall if self.regs.r11 & TRAP_FLAG != 0 => {
+                self.regs.r11 &= !TRAP_FLAG;
+                // No system call is being restarted: those end the recording.
+                self.regs.orig_rax = u64::MAX;
+                self.thread.set_regs(&self.regs)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn native(&mut self, there: (u64, u64), limit: Duration, names: Names) -> Result<(), Fail> {
+        self.stats.native_runs += 1;
+        self.regs = native::run_until(
+            &mut self.thread,
+            there,
+            None,
+            limit,
+            names,
+            &mut self.stats.signals,
+        )?;
+        Ok(())
+    }
+
+    fn register_file(&self) -> Result<RegisterFile, Fail> {
+        let mut file = RegisterFile::new(&self.regs, self.thread.xstate()?);
+        file.rflags &= !(RESUME_FLAG | TRAP_FLAG);
+        Ok(file)
+    }
+
+    fn syscall(&mut self, instruction: &Instruction) -> Result<Option<End>, Fail> {
+        let number = self.regs.rax;
+        if REFUSED_SYSCALLS.iter().any(|&n| n as u64 == number) {
+            return Err(Fail {
+                reason: Abort::Syscall,
+                detail: format!("number {number}"),
+            });
+        }
+        match self.guide.on_syscall(number) {
+            Flow::Continue => {}
+            Flow::End(reason) => {
+                return Ok(Some(End::Stopped {
+                    ip: instruction.ip(),
+                    reason,
+                }));
+            }
+            Flow::Abort(reason) => {
+                return Err(Fail {
+                    reason,
+                    detail: format!("system call {number}"),
+                });
+            }
+        }
+        self.step()?;
+        if is_restart(self.regs.rax) {
+            return Err(Fail {
+                reason: Abort::SyscallBlocked,
+                detail: format!("number {number}, by a signal"),
+            });
+        }
+        self.hide_trap_flag(instruction)?;
+        if self.regs.rip != instruction.next_ip() {
+            return Err(Fail {
+                reason: Abort::LostTrack,
+                detail: format!("system call {number}"),
+            });
+        }
+        let inst = self.inst(instruction, self.regs.rip, SmallVec::new())?;
+        self.steps.push(Step::Inst(inst));
+        Ok(None)
+    }
+
+    /// A call that runs natively.
+    fn residual(&mut self, instruction: &Instruction, site: &CallSite) -> Result<(), Fail> {
+        let operands = operands::operands(&mut self.factory, instruction, &self.regs)?;
+        let values = self.read_before(&operands);
+        let mem = operands
+            .iter()
+            .zip(values)
+            .map(|(operand, value)| MemAccess {
+                addr: operand.addr,
+                size: operand.size,
+                kind: operand.kind,
+                // What a call writes is its return address; by now nobody has, and later it may be gone again.
+                value: if operand.kind == AccessKind::Write {
+                    Bytes::from(&site.return_address.to_le_bytes()[..])
+                } else {
+                    value
+                },
+            })
+            .collect();
+        let call = self.inst(instruction, site.target, mem)?;
+        let names = Names {
+            late: Abort::CallTimeout,
+            escaped: Abort::CallEscaped,
+        };
+        self.native(
+            (site.return_address, site.rsp),
+            self.limits.residual_time,
+            names,
+        )?;
+        let after = self.register_file()?;
+        self.steps.push(Step::Residual(Residual {
+            call,
+            target: site.resolved,
+            return_address: site.return_address,
+            after,
+        }));
+        if site.tail {
+            self.depth -= 1;
+        }
+        Ok(())
+    }
+
+    /// The thread is at the first instruction of a function of the C API.
+    fn arrive_at_api(&mut self, api: Api) -> Result<Option<End>, Fail> {
+        let rsp = self.regs.rsp.wrapping_add(8);
+        let return_address = self.memory.read_u64(self.regs.rsp)?;
+        let to_api = self.to_api.take().unwrap_or(ToApi {
+            step: self.steps.len().saturating_sub(1),
+            tail: false,
+        });
+        let Some(Step::Inst(call)) = self.steps.get(to_api.step).cloned() else {
+            return Err(Fail {
+                reason: Abort::LostTrack,
+                detail: "arrived at the C API without a call".into(),
+            });
+        };
+        let args = [self.regs.rdi, self.regs.rsi];
+        let site = ShimCallSite {
+            api,
+            args,
+            return_address,
+            ip: call.ip,
+            rsp,
+            depth: self.depth.max(0) as u32,
+        };
+        let action = self.guide.on_shim_call(&site);
+        if action == ShimAction::StepInto {
+            self.entered_api = true;
+            if !to_api.tail {
+                self.depth += 1;
+            }
+            return Ok(None);
+        }
+        self.steps.truncate(to_api.step);
+        let shim_call = |result, action| {
+            Step::Shim(ShimCall {
+                call: call.clone(),
+                api,
+                args,
+                return_address,
+                rsp,
+                result,
+                action,
+            })
+        };
+        match action {
+            ShimAction::StepInto => unreachable!("returned above"),
+            ShimAction::Abort(reason) => return Err(reason.into()),
+            ShimAction::End => {
+                return Ok(Some(End::Anchor {
+                    api,
+                    id: args[0],
+                    return_address,
+                    ip: call.ip,
+                    rsp,
+                }));
+            }
+            ShimAction::Skip { result } => {
+                self.regs.rip = return_address;
+                self.regs.rsp = rsp;
+                self.regs.rax = result;
+                self.regs.orig_rax = u64::MAX;
+                self.regs.rflags &= !RESUME_FLAG;
+                self.thread.set_regs(&self.regs)?;
+                self.steps.push(shim_call(result, ShimExecution::Skipped));
+            }
+            ShimAction::RunNative => {
+                let names = Names {
+                    late: Abort::CallTimeout,
+                    escaped: Abort::CallEscaped,
+                };
+                self.native((return_address, rsp), self.limits.residual_time, names)?;
+                let after = Box::new(self.register_file()?);
+                self.steps
+                    .push(shim_call(self.regs.rax, ShimExecution::Executed(after)));
+            }
+            ShimAction::NativeUntil { enter, leave } => {
+                let resume_ip = self.native_region(enter, leave)?;
+                let after = self.register_file()?;
+                self.steps.push(Step::Native(NativeRegion {
+                    start_ip: call.ip,
+                    resume_ip,
+                    after,
+                }));
+            }
+        }
+        if to_api.tail {
+            self.depth -= 1;
+        }
+        Ok(None)
+    }
+
+    /// From the entry of `enter` until `leave` has been called as often, and has returned. Gives the return address.
+    fn native_region(&mut self, enter: u64, leave: u64) -> Result<u64, Fail> {
+        let frame = self.regs.rsp;
+        let deadline = Instant::now() + self.limits.native_time;
+        // Past the first instruction of `enter`, so that the breakpoint there is for nested calls only.
+        self.step()?;
+        self.stats.native_runs += 1;
+        let breakpoints = [
+            native::arm(&self.thread, 0, leave)?,
+            native::arm(&self.thread, 1, enter)?,
+        ];
+        let mut open = 1u32;
+        let result = loop {
+            let hit = native::run_to_hit(
+                &mut self.thread,
+                None,
+                deadline,
+                Abort::NativeTimeout,
+                &mut self.stats.signals,
+            );
+            let regs = match hit {
+                Ok(regs) => regs,
+                Err(fail) => break Err(fail),
+            };
+            if regs.rsp > frame {
+                break Err(Abort::NativeEscaped.into());
+            }
+            match regs.rip {
+                rip if rip == enter => open += 1,
+                rip if rip == leave => open -= 1,
+                _ => continue,
+            }
+            if open == 0 {
+                break if regs.rsp == frame {
+                    Ok(regs)
+                } else {
+                    Err(Abort::NativeEscaped.into())
+                };
+            }
+        };
+        for breakpoint in breakpoints {
+            breakpoint.clear(&self.thread)?;
+        }
+        self.regs = result?;
+        let return_address = self.memory.read_u64(frame)?;
+        let names = Names {
+            late: Abort::NativeTimeout,
+            escaped: Abort::NativeEscaped,
+        };
+        self.native(
+            (return_address, frame.wrapping_add(8)),
+            self.limits.residual_time,
+            names,
+        )?;
+        Ok(return_address)
+    }
+}
+
+/// Whether a value of rax is one of the kernel's restart codes (ERESTARTSYS 512 to ERESTART_RESTARTBLOCK 516), which are never
+/// returned to a program.
+fn is_restart(rax: u64) -> bool {
+    (-516..=-512).contains(&(rax as i64))
+}
+
+/// Why an instruction cannot be stepped or traced, if it cannot.
+fn refusal(instruction: &Instruction) -> Option<Abort> {
+    use Mnemonic::*;
+    match instruction.mnemonic() {
+        Int | Int1 | Int3 | Into | Ud0 | Ud1 | Ud2 | Hlt => return Some(Abort::Interrupt),
+        Iret | Iretd | Iretq | Retf | Sysenter | Sysexit | Sysexitq | Sysret | Sysretq => {
+            return Some(Abort::FarBranch);
+        }
+        Xbegin | Xabort | Xend => return Some(Abort::Transaction),
+        _ => {}
+    }
+    if instruction.is_call_far() || instruction.is_call_far_indirect() || instruction.is_jmp_far() {
+        return Some(Abort::FarBranch);
+    }
+    if instruction.is_jmp_far_indirect() {
+        return Some(Abort::FarBranch);
+    }
+    let to_ss = instruction.op_count() > 0
+        && instruction.op0_kind() == OpKind::Register
+        && instruction.op0_register() == Register::SS;
+    if to_ss || instruction.code() == Code::Popw_SS {
+        return Some(Abort::SegmentLoad);
+    }
+    None
+}
+
+/// `repe cmps` and `repne scas` may end early: the operands are what was really touched.
+fn trim_repeat(
+    instruction: &Instruction,
+    before: &Gprs,
+    after: &Gprs,
+    operands: &mut [Operand],
+    values: &mut [Bytes],
+) {
+    if !matches!(
+        instruction.mnemonic(),
+        Mnemonic::Cmpsb
+            | Mnemonic::Cmpsw
+            | Mnemonic::Cmpsd
+            | Mnemonic::Cmpsq
+            | Mnemonic::Scasb
+            | Mnemonic::Scasw
+            | Mnemonic::Scasd
+            | Mnemonic::Scasq
+    ) {
+        return;
+    }
+    let done = before.rcx.wrapping_sub(after.rcx);
+    let back = before.rflags & (1 << 10) != 0;
+    for (operand, value) in operands.iter_mut().zip(values) {
+        let Some(element) = operand.element else {
+            continue;
+        };
+        let size = done
+            .saturating_mul(u64::from(element))
+            .min(u64::from(operand.size)) as u32;
+        if back {
+            // The touched part is the upper end, of which the value may have been cut off.
+            let cut = (operand.size - size) as usize;
+            operand.addr += cut as u64;
+            value.0.drain(..cut.min(value.0.len()));
+        } else {
+            value.0.truncate(size as usize);
+        }
+        operand.size = size;
+    }
+}

@@ -1,0 +1,265 @@
+//! Signals, job control, blocking system calls, exec and death in the middle of a recording.
+
+mod common;
+use common::*;
+use redmagic_record::abort::Abort;
+use redmagic_record::recording::Step;
+use redmagic_record::stepping::Limits;
+use redmagic_tracee::process::Status;
+use redmagic_tracee::testing::{eventually, shared_words};
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+
+/// A loop of five instructions; counts in the word at rdi.
+#[unsafe(naked)]
+extern "C" fn count(word: u64, n: u64) {
+    std::arch::naked_asm!(
+        "2: mov rax, [rdi]",
+        "inc rax",
+        "mov [rdi], rax",
+        "dec rsi",
+        "jnz 2b",
+        "ret"
+    )
+}
+
+static WORDS: OnceLock<&'static [AtomicU64; 64]> = OnceLock::new();
+
+extern "C" fn on_alarm(_: i32) {
+    WORDS.get().unwrap()[10].fetch_add(1, SeqCst);
+}
+
+fn storm() {
+    // SAFETY: the handler does one atomic addition; the timer structure is plain data.
+    unsafe {
+        libc::signal(libc::SIGALRM, on_alarm as extern "C" fn(i32) as usize);
+        let tick = libc::timeval {
+            tv_sec: 0,
+            tv_usec: 1000,
+        };
+        let timer = libc::itimerval {
+            it_interval: tick,
+            it_value: tick,
+        };
+        libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
+    }
+}
+
+#[test]
+fn a_storm_of_signals_changes_nothing() {
+    let words = shared_words();
+    WORDS.set(words).unwrap();
+    let child = spinning_child(words, storm);
+    let mut thread = stop(child.pid);
+    send_into(
+        &mut thread,
+        count as *const () as u64,
+        [words.as_ptr() as u64, 1000, 0],
+    );
+    let outcome = record_with(
+        thread,
+        &mut Table::default(),
+        &no_api,
+        &Limits {
+            max_time: Duration::from_secs(20),
+            ..Limits::default()
+        },
+    );
+    println!("{:?}", outcome.stats);
+    let recording = outcome.result.unwrap();
+    check(&recording);
+    assert_eq!(recording.steps.len(), 5001);
+    assert_eq!(words[0].load(SeqCst), 1000);
+    assert!(recording.meta.signals > 20, "{:?}", outcome.stats);
+    assert!(words[10].load(SeqCst) >= u64::from(recording.meta.signals) - 1);
+    let start = count as *const () as u64;
+    for (n, step) in recording.steps[..5000].iter().enumerate() {
+        assert_eq!(step.ip() - start, [0, 3, 6, 9, 12][n % 5], "step {n}");
+    }
+}
+
+#[test]
+fn a_signal_that_never_comes_back_is_given_up() {
+    extern "C" fn forever(_: i32) {
+        loop {
+            WORDS.get().unwrap()[11].fetch_add(1, SeqCst);
+        }
+    }
+    let words = shared_words();
+    WORDS.set(words).unwrap();
+    // SAFETY: the handler counts in shared memory.
+    let child = spinning_child(words, || unsafe {
+        libc::signal(libc::SIGUSR1, forever as extern "C" fn(i32) as usize);
+    });
+    let mut thread = stop(child.pid);
+    send_into(
+        &mut thread,
+        count as *const () as u64,
+        [words.as_ptr() as u64, 1000, 0],
+    );
+    let pid = child.pid;
+    // SAFETY: kill takes integers.
+    let hook = Box::new(move |n| {
+        if n == 100 {
+            unsafe {
+                libc::kill(pid, libc::SIGUSR1);
+            }
+        }
+    });
+    let mut guide = Table {
+        hook: Some(hook),
+        ..Table::default()
+    };
+    let outcome = record_with(thread, &mut guide, &no_api, &Limits::default());
+    assert_eq!(outcome.result.unwrap_err().reason, Abort::SignalTimeout);
+    drop(outcome.thread);
+    let before = words[11].load(SeqCst);
+    eventually("the handler runs on", || words[11].load(SeqCst) > before);
+}
+
+fn killed_at(step: usize, signal: i32) -> (Abort, bool, redmagic_tracee::testing::Child) {
+    let words = shared_words();
+    let child = spinning_child(words, || {});
+    let mut thread = stop(child.pid);
+    send_into(
+        &mut thread,
+        count as *const () as u64,
+        [words.as_ptr() as u64, 1000, 0],
+    );
+    let pid = child.pid;
+    // SAFETY: kill takes integers.
+    let hook = Box::new(move |n| {
+        if n == step {
+            unsafe {
+                libc::kill(pid, signal);
+            }
+        }
+    });
+    let mut guide = Table {
+        hook: Some(hook),
+        ..Table::default()
+    };
+    let outcome = record_with(thread, &mut guide, &no_api, &Limits::default());
+    let died = outcome.thread.is_none();
+    (outcome.result.unwrap_err().reason, died, child)
+}
+
+#[test]
+fn death_is_a_value() {
+    let (reason, died, child) = killed_at(500, libc::SIGKILL);
+    assert_eq!((reason, died), (Abort::Died, true));
+    child.forget();
+    // A signal without a handler kills too, through the delivery.
+    let (reason, died, child) = killed_at(10, libc::SIGTERM);
+    assert_eq!((reason, died), (Abort::Died, true));
+    child.forget();
+}
+
+#[test]
+fn job_control_is_not_disturbed() {
+    let (reason, died, child) = killed_at(10, libc::SIGSTOP);
+    assert_eq!((reason, died), (Abort::JobControl, false));
+    eventually("stopped", || Status::read(child.pid).unwrap().state == 'T');
+    child.kill(libc::SIGCONT);
+    eventually("runs on", || Status::read(child.pid).unwrap().state == 'R');
+}
+
+/// nanosleep(rdi, null), then stores the result and the word 1.
+#[unsafe(naked)]
+extern "C" fn sleep_and_tell(time: u64, words: u64) {
+    std::arch::naked_asm!(
+        "mov r8, rsi",
+        "xor esi, esi",
+        "mov eax, 35",
+        "syscall",
+        "mov [r8], rax",
+        "mov qword ptr [r8 + 8], 1",
+        "ret"
+    )
+}
+
+#[test]
+fn a_blocking_system_call_ends_the_recording_and_then_completes() {
+    let words = shared_words();
+    words[20].store(0, SeqCst);
+    words[21].store(300_000_000, SeqCst);
+    words[0].store(99, SeqCst);
+    let child = spinning_child(words, || {});
+    let mut thread = stop(child.pid);
+    let base = words.as_ptr() as u64;
+    send_into(
+        &mut thread,
+        sleep_and_tell as *const () as u64,
+        [base + 160, base, 0],
+    );
+    let begin = Instant::now();
+    let outcome = record_with(thread, &mut Table::default(), &no_api, &Limits::default());
+    assert_eq!(outcome.result.unwrap_err().reason, Abort::SyscallBlocked);
+    assert!(begin.elapsed() < Duration::from_millis(250));
+    drop(outcome.thread);
+    eventually("it wakes up", || words[1].load(SeqCst) == 1);
+    let slept = begin.elapsed();
+    assert!(
+        slept >= Duration::from_millis(300) && slept < Duration::from_secs(3),
+        "{slept:?}"
+    );
+    assert_eq!(words[0].load(SeqCst), 0, "nanosleep was interrupted");
+}
+
+#[test]
+fn a_short_system_call_is_one_step() {
+    let words = shared_words();
+    words[21].store(1_000_000, SeqCst);
+    let child = spinning_child(words, || {});
+    let mut thread = stop(child.pid);
+    let base = words.as_ptr() as u64;
+    send_into(
+        &mut thread,
+        sleep_and_tell as *const () as u64,
+        [base + 160, base, 0],
+    );
+    let outcome = record_with(thread, &mut Table::default(), &no_api, &Limits::default());
+    let recording = outcome.result.unwrap();
+    check(&recording);
+    assert_eq!(recording.steps.len(), 7);
+    assert!(matches!(&recording.steps[3], Step::Inst(i) if i.bytes[..] == [0x0f, 0x05]));
+    assert_eq!(words[0].load(SeqCst), 0);
+}
+
+#[unsafe(naked)]
+extern "C" fn exit_now() {
+    std::arch::naked_asm!("mov edi, 3", "mov eax, 231", "syscall")
+}
+
+#[test]
+fn exit_is_left_to_the_program() {
+    let words = shared_words();
+    let child = spinning_child(words, || {});
+    let mut thread = stop(child.pid);
+    send_into(&mut thread, exit_now as *const () as u64, [0; 3]);
+    let outcome = record_with(thread, &mut Table::default(), &no_api, &Limits::default());
+    assert_eq!(outcome.result.unwrap_err().reason, Abort::Syscall);
+    drop(outcome.thread);
+    assert_eq!(child.join(), 3);
+}
+
+/// Reads address 8.
+#[unsafe(naked)]
+extern "C" fn fault() {
+    std::arch::naked_asm!("mov eax, 8", "mov rax, [rax]", "ret")
+}
+
+#[test]
+fn a_fault_kills_as_it_would_without_us() {
+    let words = shared_words();
+    let child = spinning_child(words, || {});
+    let mut thread = stop(child.pid);
+    send_into(&mut thread, fault as *const () as u64, [0; 3]);
+    let outcome = record_with(thread, &mut Table::default(), &no_api, &Limits::default());
+    let aborted = outcome.result.unwrap_err();
+    assert_eq!(aborted.reason, Abort::Died, "{aborted}");
+    assert!(aborted.detail.contains("signal 11"), "{aborted}");
+    child.forget();
+}
