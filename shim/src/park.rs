@@ -31,8 +31,8 @@ use core::mem::{offset_of, size_of};
 
 use redmagic_proto::PARK_TIMEOUT_US;
 use redmagic_proto::control::{
-    Control, PARK_AREAS, PARK_CLAIMED, PARK_FREE, PARK_POSTED, ParkArea, REQUEST_ANCHOR,
-    REQUEST_EXIT, SESSION_ABANDONED, SESSION_ACTIVE, XSAVE_MASK,
+    Control, PARK_AREAS, PARK_CLAIMED, PARK_FREE, PARK_POSTED, ParkArea, REQUEST_ANCHOR, REQUEST_EXIT,
+    SESSION_ABANDONED, SESSION_ACTIVE, XSAVE_MASK,
 };
 use redmagic_proto::descriptor::ShimPage;
 

@@ -12,8 +12,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use redmagic_proto::control::{Control, MISUSE_REGISTRY};
 use redmagic_proto::entries::HASH_MULTIPLIER;
 use redmagic_proto::registry::{
-    KIND_CONSTANT_MEMORY, KIND_DISABLED_BRANCH, KIND_DO_NOT_TRACE, KIND_ELIDABLE, KIND_ENDED,
-    Record, Registry,
+    KIND_CONSTANT_MEMORY, KIND_DISABLED_BRANCH, KIND_DO_NOT_TRACE, KIND_ELIDABLE, KIND_ENDED, Record, Registry,
 };
 
 use crate::descriptor::page;
@@ -76,9 +75,7 @@ fn table() -> &'static [Record] {
     }
     // SAFETY: `records` and `capacity` describe a mapping made by `grow`, whose records
     // are all atomics; it is unmapped only under the lock, which every caller holds.
-    unsafe {
-        core::slice::from_raw_parts(records, REGISTRY.capacity.load(Ordering::Relaxed) as usize)
-    }
+    unsafe { core::slice::from_raw_parts(records, REGISTRY.capacity.load(Ordering::Relaxed) as usize) }
 }
 
 /// The record of (kind, key), or the place for it: the first free record met.
@@ -118,17 +115,14 @@ fn grow(_: &Locked) -> bool {
     }
     // SAFETY: the mapping is that large, zeroed, and nobody else knows it; zero is a
     // valid value of every atomic in a record.
-    let new: &'static [Record] =
-        unsafe { core::slice::from_raw_parts(address as *const Record, capacity as usize) };
+    let new: &'static [Record] = unsafe { core::slice::from_raw_parts(address as *const Record, capacity as usize) };
     for record in old {
         let kind = record.kind.load(Ordering::Relaxed);
         if matches!(kind, 0 | KIND_ENDED) {
             continue;
         }
         if let Some(place) = find(new, kind, record.key.load(Ordering::Relaxed)) {
-            place
-                .key
-                .store(record.key.load(Ordering::Relaxed), Ordering::Relaxed);
+            place.key.store(record.key.load(Ordering::Relaxed), Ordering::Relaxed);
             place
                 .length
                 .store(record.length.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -144,12 +138,7 @@ fn grow(_: &Locked) -> bool {
     if !old.is_empty() {
         // SAFETY: the old mapping was made here, and no reference to it is left: all
         // users hold the lock, which we hold.
-        unsafe {
-            syscall(
-                SYS_MUNMAP,
-                [old.as_ptr() as usize, size_of_val(old), 0, 0, 0, 0],
-            )
-        };
+        unsafe { syscall(SYS_MUNMAP, [old.as_ptr() as usize, size_of_val(old), 0, 0, 0, 0]) };
     }
     true
 }
@@ -170,10 +159,9 @@ fn declare(kind: u64, key: u64, length: u64) {
     }
     record.key.store(key, Ordering::Relaxed);
     record.length.store(length, Ordering::Relaxed);
-    record.serial.store(
-        REGISTRY.next_serial.fetch_add(1, Ordering::Relaxed),
-        Ordering::Relaxed,
-    );
+    record
+        .serial
+        .store(REGISTRY.next_serial.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
     record.kind.store(kind, Ordering::Release);
 }
 
@@ -191,9 +179,7 @@ fn end(kind: u64, key: u64) {
 fn incomplete() {
     REGISTRY.incomplete.store(1, Ordering::Release);
     if let Some(control) = control() {
-        control.misuse[MISUSE_REGISTRY]
-            .count
-            .fetch_add(1, Ordering::Relaxed);
+        control.misuse[MISUSE_REGISTRY].count.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -11,15 +11,13 @@ use core::mem::{MaybeUninit, size_of};
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use redmagic_proto::descriptor::Descriptor;
-use redmagic_proto::message::{
-    Hello, Layout, MAX_SOCKET_NAME, Mapped, SOCKET_VARIABLE, WELCOME_MAP, Welcome,
-};
+use redmagic_proto::message::{Hello, Layout, MAX_SOCKET_NAME, Mapped, SOCKET_VARIABLE, WELCOME_MAP, Welcome};
 use redmagic_proto::{MAGIC, PARK_TIMEOUT_US, PROTOCOL_VERSION};
 
 use crate::descriptor::{REDMAGIC_DESCRIPTOR, page};
 use crate::sys::{
-    SYS_CLOSE, SYS_CONNECT, SYS_GETSOCKOPT, SYS_MADVISE, SYS_MMAP, SYS_MUNMAP, SYS_PRCTL,
-    SYS_RECVMSG, SYS_SENDTO, SYS_SETSOCKOPT, SYS_SOCKET, syscall,
+    SYS_CLOSE, SYS_CONNECT, SYS_GETSOCKOPT, SYS_MADVISE, SYS_MMAP, SYS_MUNMAP, SYS_PRCTL, SYS_RECVMSG, SYS_SENDTO,
+    SYS_SETSOCKOPT, SYS_SOCKET, syscall,
 };
 use crate::thread::find_tls_offset;
 use crate::trap;
@@ -65,12 +63,7 @@ pub extern "C" fn redmagic_start() {
     // Without this a forked child would share its parent's park areas and counters; so
     // if the kernel is too old for it (before 4.14), there is no tracing at all.
     // SAFETY: the range is exactly the page, which is ours alone.
-    let wiped = unsafe {
-        syscall(
-            SYS_MADVISE,
-            [page as *const _ as usize, 4096, MADV_WIPEONFORK, 0, 0, 0],
-        )
-    };
+    let wiped = unsafe { syscall(SYS_MADVISE, [page as *const _ as usize, 4096, MADV_WIPEONFORK, 0, 0, 0]) };
     if wiped < 0 || !find_socket_name() {
         return;
     }
@@ -96,9 +89,7 @@ fn find_socket_name() -> bool {
         while !variable.is_null() && !(*variable).is_null() {
             let string = (*variable).cast::<u8>();
             let prefix = SOCKET_VARIABLE.as_bytes();
-            if (0..prefix.len()).all(|i| *string.add(i) == prefix[i])
-                && *string.add(prefix.len()) == b'='
-            {
+            if (0..prefix.len()).all(|i| *string.add(i) == prefix[i]) && *string.add(prefix.len()) == b'=' {
                 let value = string.add(prefix.len() + 1);
                 let mut length = 0;
                 while *value.add(length) != 0 {
@@ -161,12 +152,7 @@ struct MessageHeader {
 
 fn connect() {
     // SAFETY: socket takes no pointers.
-    let socket = unsafe {
-        syscall(
-            SYS_SOCKET,
-            [AF_UNIX as usize, SOCK_SEQPACKET_CLOEXEC, 0, 0, 0, 0],
-        )
-    };
+    let socket = unsafe { syscall(SYS_SOCKET, [AF_UNIX as usize, SOCK_SEQPACKET_CLOEXEC, 0, 0, 0, 0]) };
     if socket < 0 {
         return;
     }
@@ -176,12 +162,7 @@ fn connect() {
         path: [0; 108],
     };
     let length = SOCKET_NAME_LENGTH.load(Ordering::Acquire);
-    for (to, from) in address
-        .path
-        .iter_mut()
-        .skip(1)
-        .zip(SOCKET_NAME.iter().take(length))
-    {
+    for (to, from) in address.path.iter_mut().skip(1).zip(SOCKET_NAME.iter().take(length)) {
         *to = from.load(Ordering::Relaxed);
     }
     let timeout: [i64; 2] = [0, PARK_TIMEOUT_US as i64];
@@ -198,14 +179,7 @@ fn connect() {
         for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
             syscall(
                 SYS_SETSOCKOPT,
-                [
-                    socket.0,
-                    SOL_SOCKET,
-                    option,
-                    (&raw const timeout) as usize,
-                    16,
-                    0,
-                ],
+                [socket.0, SOL_SOCKET, option, (&raw const timeout) as usize, 16, 0],
             );
         }
         if syscall(
@@ -230,10 +204,7 @@ fn connect() {
             return;
         }
         // Yama, scope 1: the daemon is no ancestor of ours, so it has to be named.
-        syscall(
-            SYS_PRCTL,
-            [PR_SET_PTRACER, credentials[0] as usize, 0, 0, 0, 0],
-        );
+        syscall(SYS_PRCTL, [PR_SET_PTRACER, credentials[0] as usize, 0, 0, 0, 0]);
         if syscall(
             SYS_SENDTO,
             [
@@ -252,10 +223,7 @@ fn connect() {
     let Some((welcome, code, entries, control)) = receive(&socket) else {
         return;
     };
-    if welcome.magic != MAGIC
-        || welcome.version != PROTOCOL_VERSION
-        || welcome.status != WELCOME_MAP
-    {
+    if welcome.magic != MAGIC || welcome.version != PROTOCOL_VERSION || welcome.status != WELCOME_MAP {
         return;
     }
     let errno = map_all(&welcome.layout, &code, &entries, &control);
@@ -286,10 +254,8 @@ fn connect() {
             unsafe { register_frames(welcome.layout.frames as *const u8) };
         }
         let page = page();
-        page.entries
-            .store(welcome.layout.entries, Ordering::Release);
-        page.channel
-            .store(welcome.layout.control, Ordering::Release);
+        page.entries.store(welcome.layout.entries, Ordering::Release);
+        page.channel.store(welcome.layout.control, Ordering::Release);
     }
 }
 
@@ -318,27 +284,15 @@ fn receive(socket: &Fd) -> Option<(Welcome, Fd, Fd, Fd)> {
     let received = unsafe {
         syscall(
             SYS_RECVMSG,
-            [
-                socket.0,
-                (&raw mut header) as usize,
-                MSG_CMSG_CLOEXEC,
-                0,
-                0,
-                0,
-            ],
+            [socket.0, (&raw mut header) as usize, MSG_CMSG_CLOEXEC, 0, 0, 0],
         )
     };
     // SCM_RIGHTS with three descriptors: a 16-byte header and 12 bytes of content.
-    if ancillary.level != SOL_SOCKET as c_int || ancillary.kind != 1 || ancillary.length != 16 + 12
-    {
+    if ancillary.level != SOL_SOCKET as c_int || ancillary.kind != 1 || ancillary.length != 16 + 12 {
         return None;
     }
     let [code, entries, control, _] = ancillary.descriptors;
-    let (code, entries, control) = (
-        Fd(code as usize),
-        Fd(entries as usize),
-        Fd(control as usize),
-    );
+    let (code, entries, control) = (Fd(code as usize), Fd(entries as usize), Fd(control as usize));
     if received as usize != size_of::<Welcome>() {
         return None;
     }
@@ -351,12 +305,7 @@ fn map_all(layout: &Layout, code: &Fd, entries: &Fd, control: &Fd) -> u32 {
     let regions = [
         (layout.code, layout.code_bytes, PROT_READ | PROT_EXEC, code),
         (layout.entries, layout.entries_bytes, PROT_READ, entries),
-        (
-            layout.control,
-            layout.control_bytes,
-            PROT_READ | PROT_WRITE,
-            control,
-        ),
+        (layout.control, layout.control_bytes, PROT_READ | PROT_WRITE, control),
     ];
     for (done, (address, bytes, protection, fd)) in regions.iter().enumerate() {
         // SAFETY: MAP_FIXED_NOREPLACE replaces no mapping of the program's.

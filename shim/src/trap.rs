@@ -63,12 +63,7 @@ pub(crate) fn install() {
         mask: 0,
     };
     // SAFETY: both pointers are to live `KernelSigaction`s; the mask is 8 bytes.
-    let result = unsafe {
-        syscall(
-            SYS_RT_SIGACTION,
-            [SIGTRAP, 0, (&raw mut old) as usize, 8, 0, 0],
-        )
-    };
+    let result = unsafe { syscall(SYS_RT_SIGACTION, [SIGTRAP, 0, (&raw mut old) as usize, 8, 0, 0]) };
     if result < 0 || old.handler == action.handler {
         return;
     }
@@ -76,10 +71,7 @@ pub(crate) fn install() {
     // pointer to the action is live.
     unsafe {
         *PREVIOUS.0.get() = old;
-        syscall(
-            SYS_RT_SIGACTION,
-            [SIGTRAP, (&raw const action) as usize, 0, 8, 0, 0],
-        );
+        syscall(SYS_RT_SIGACTION, [SIGTRAP, (&raw const action) as usize, 0, 8, 0, 0]);
     }
 }
 
@@ -90,11 +82,7 @@ pub unsafe extern "C" fn redmagic_trap_restorer() {
 }
 
 /// The handler.
-pub unsafe extern "C" fn redmagic_trap_handler(
-    signal: c_int,
-    info: *const c_int,
-    context: *mut c_void,
-) {
+pub unsafe extern "C" fn redmagic_trap_handler(signal: c_int, info: *const c_int, context: *mut c_void) {
     // SAFETY: the kernel passes a siginfo, whose third int is si_code.
     let code = unsafe { *info.add(2) };
     if code == TRAP_TRACE || code == TRAP_HWBKPT {
@@ -113,8 +101,7 @@ pub unsafe extern "C" fn redmagic_trap_handler(
         }
         handler => {
             // SAFETY: the program installed this address as a one-argument handler.
-            let handler: extern "C" fn(c_int) =
-                unsafe { core::mem::transmute(handler as *const ()) };
+            let handler: extern "C" fn(c_int) = unsafe { core::mem::transmute(handler as *const ()) };
             handler(signal);
         }
     }
@@ -131,10 +118,7 @@ fn die() {
     };
     // SAFETY: the action is live; the other calls take no pointers.
     let failed = unsafe {
-        let set = syscall(
-            SYS_RT_SIGACTION,
-            [SIGTRAP, (&raw const default) as usize, 0, 8, 0, 0],
-        );
+        let set = syscall(SYS_RT_SIGACTION, [SIGTRAP, (&raw const default) as usize, 0, 8, 0, 0]);
         let pid = syscall(SYS_GETPID, [0; 6]) as usize;
         let tid = syscall(SYS_GETTID, [0; 6]) as usize;
         set < 0 || syscall(SYS_TGKILL, [pid, tid, SIGTRAP, 0, 0, 0]) < 0

@@ -99,7 +99,7 @@ fn said(mut reader: std::io::PipeReader) -> anyhow::Result<String> {
     use std::os::fd::AsFd;
     let deadline = Instant::now() + PATIENCE;
     let mut text = Vec::new();
-    loop {
+    while !text.ends_with(b"\n") {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             bail!("redmagicd did not start within {PATIENCE:?}");

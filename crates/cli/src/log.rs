@@ -20,8 +20,17 @@ pub fn open(path: &Path) -> anyhow::Result<File> {
         .append(true)
         .open(path)
         .with_context(|| format!("the log {} cannot be opened; name another with --log", path.display()))?;
-    writeln!(file, "redmagicd {} process {}", env!("CARGO_PKG_VERSION"), std::process::id()).with_context(|| {
-        format!("the log {} cannot be written; free some space or name another with --log", path.display())
+    writeln!(
+        file,
+        "redmagicd {} process {}",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id()
+    )
+    .with_context(|| {
+        format!(
+            "the log {} cannot be written; free some space or name another with --log",
+            path.display()
+        )
     })?;
     Ok(file)
 }

@@ -24,23 +24,28 @@ pub enum Program {
 
 /// Finds a command as execvp does.
 pub fn find(command: &OsStr) -> Option<PathBuf> {
-    let executable = |path: &Path| {
-        path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
-    };
+    let executable = |path: &Path| path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok();
     if command.as_bytes().contains(&b'/') {
         let path = PathBuf::from(command);
         return executable(&path).then_some(path);
     }
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(command)).find(|candidate| executable(candidate))
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(command))
+        .find(|candidate| executable(candidate))
 }
 
 /// Looks at a file.
 pub fn look(path: &Path) -> Program {
-    let Ok(bytes) = std::fs::read(path) else { return Program::Unknown };
+    let Ok(bytes) = std::fs::read(path) else {
+        return Program::Unknown;
+    };
     if let Some(line) = bytes.strip_prefix(b"#!") {
         let line = line.split(|b| *b == b'\n').next().unwrap_or_default();
-        let words: Vec<&[u8]> = line.split(|b| b.is_ascii_whitespace()).filter(|w| !w.is_empty()).collect();
+        let words: Vec<&[u8]> = line
+            .split(|b| b.is_ascii_whitespace())
+            .filter(|w| !w.is_empty())
+            .collect();
         let interpreter = match words[..] {
             [env, name, ..] if env.ends_with(b"/env") => find(OsStr::from_bytes(name)),
             [interpreter, ..] => Some(PathBuf::from(OsStr::from_bytes(interpreter))),
@@ -48,7 +53,9 @@ pub fn look(path: &Path) -> Program {
         };
         return interpreter.map_or(Program::Unknown, Program::Script);
     }
-    let Ok(elf) = Elf::parse(&bytes) else { return Program::Unknown };
+    let Ok(elf) = Elf::parse(&bytes) else {
+        return Program::Unknown;
+    };
     if !elf.is_64 {
         return Program::ThirtyTwoBit;
     }
@@ -57,7 +64,10 @@ pub fn look(path: &Path) -> Program {
     }
     // A library may carry it (libpython with the shim linked in, or libredmagic itself):
     // look at those that are found next to the program or on the usual paths.
-    let origin = path.parent().map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
+    let origin = path
+        .parent()
+        .map(|p| p.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let mut folders: Vec<String> = elf
         .runpaths
         .iter()
@@ -65,10 +75,26 @@ pub fn look(path: &Path) -> Program {
         .flat_map(|paths| paths.split(':'))
         .map(|folder| folder.replace("$ORIGIN", &origin))
         .collect();
-    folders.extend(std::env::var("LD_LIBRARY_PATH").into_iter().flat_map(|v| v.split(':').map(str::to_owned).collect::<Vec<_>>()));
-    folders.extend(["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/usr/local/lib", "/lib64", "/usr/lib64"].map(String::from));
+    folders.extend(
+        std::env::var("LD_LIBRARY_PATH")
+            .into_iter()
+            .flat_map(|v| v.split(':').map(str::to_owned).collect::<Vec<_>>()),
+    );
+    folders.extend(
+        [
+            "/lib/x86_64-linux-gnu",
+            "/usr/lib/x86_64-linux-gnu",
+            "/usr/local/lib",
+            "/lib64",
+            "/usr/lib64",
+        ]
+        .map(String::from),
+    );
     for library in &elf.libraries {
-        let found = folders.iter().map(|folder| Path::new(folder).join(library)).find(|p| p.is_file());
+        let found = folders
+            .iter()
+            .map(|folder| Path::new(folder).join(library))
+            .find(|p| p.is_file());
         if let Some(bytes) = found.and_then(|p| std::fs::read(p).ok())
             && let Ok(elf) = Elf::parse(&bytes)
             && has_note(&elf, &bytes)

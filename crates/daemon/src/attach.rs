@@ -10,9 +10,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket,
-};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket};
 use redmagic_engine::Params;
 use redmagic_proto::message::{Hello, Layout};
 use redmagic_proto::{MAGIC, PROTOCOL_VERSION};
@@ -32,7 +30,9 @@ const CALL_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A socket name that nobody else uses: in the abstract namespace, without its NUL.
 pub fn private_name(what: &str) -> String {
-    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+    let nanos = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos());
     format!("redmagic/{what}/{}/{nanos:x}", std::process::id())
 }
 
@@ -108,13 +108,21 @@ fn inject(
     // The page must be wiped by forks, whatever the program did itself.
     const MADV_WIPEONFORK: u64 = 18;
     remote
-        .syscall_ok("madvise", libc::SYS_madvise, [shim.page, 4096, MADV_WIPEONFORK, 0, 0, 0])
+        .syscall_ok(
+            "madvise",
+            libc::SYS_madvise,
+            [shim.page, 4096, MADV_WIPEONFORK, 0, 0, 0],
+        )
         .map_err(fail)?;
 
     // A connection, and the descriptors through it.
     const SEQPACKET_CLOEXEC: u64 = 5 | 0o2_000_000;
     let socket = remote
-        .syscall_ok("socket", libc::SYS_socket, [libc::AF_UNIX as u64, SEQPACKET_CLOEXEC, 0, 0, 0, 0])
+        .syscall_ok(
+            "socket",
+            libc::SYS_socket,
+            [libc::AF_UNIX as u64, SEQPACKET_CLOEXEC, 0, 0, 0, 0],
+        )
         .map_err(fail)? as u64;
     let received = receive_files(remote, session, name, listening, files, socket);
     let _ = remote.syscall(libc::SYS_close, [socket, 0, 0, 0, 0, 0]);
@@ -127,7 +135,11 @@ fn inject(
 
     install_trap_handler(remote, shim).map_err(fail)?;
     // Harmless if it fails: only unwinding through generated code needs it.
-    if let Err(error) = remote.call(shim.register_frames, [session.layout.frames, 0, 0, 0, 0, 0], CALL_PATIENCE) {
+    if let Err(error) = remote.call(
+        shim.register_frames,
+        [session.layout.frames, 0, 0, 0, 0, 0],
+        CALL_PATIENCE,
+    ) {
         session.message(format!("unwind information was not registered: {error}"));
     }
     Ok(())
@@ -148,9 +160,16 @@ fn receive_files(
     address.extend(name.as_bytes());
     let length = address.len() as u64;
     let at = remote.push(&address).map_err(fail)?;
-    remote.syscall_ok("connect", libc::SYS_connect, [socket, at, length, 0, 0, 0]).map_err(fail)?;
+    remote
+        .syscall_ok("connect", libc::SYS_connect, [socket, at, length, 0, 0, 0])
+        .map_err(fail)?;
     let ours = accept(listening)?;
-    let hello = Hello { magic: MAGIC, version: PROTOCOL_VERSION, reserved: 0, descriptor: session.shim.descriptor };
+    let hello = Hello {
+        magic: MAGIC,
+        version: PROTOCOL_VERSION,
+        reserved: 0,
+        descriptor: session.shim.descriptor,
+    };
     wire::send(&ours, &hello, &files.each_ref())?;
 
     let data = remote.push(&[0; 64]).map_err(fail)?;
@@ -158,7 +177,11 @@ fn receive_files(
     let control = remote.push(&[0; 32]).map_err(fail)?;
     let header = remote.push(&words(&[0, 0, vector, 1, control, 32, 0])).map_err(fail)?;
     remote
-        .syscall_ok("recvmsg", libc::SYS_recvmsg, [socket, header, libc::MSG_CMSG_CLOEXEC as u64, 0, 0, 0])
+        .syscall_ok(
+            "recvmsg",
+            libc::SYS_recvmsg,
+            [socket, header, libc::MSG_CMSG_CLOEXEC as u64, 0, 0, 0],
+        )
         .map_err(fail)?;
     let received = remote.memory().read_vec(control, 32).map_err(fail)?;
     let word = |at: usize| u32::from_le_bytes(received[at..at + 4].try_into().expect("four bytes"));

@@ -56,7 +56,9 @@ pub enum ClientError {
         uid: u32,
     },
     /// It broke off or does not answer.
-    #[error("the redmagicd of process {pid} does not answer ({source}); if it is stopped, `kill -CONT` or `kill -9` it")]
+    #[error(
+        "the redmagicd of process {pid} does not answer ({source}); if it is stopped, `kill -CONT` or `kill -9` it"
+    )]
     Io {
         /// The target.
         pid: i32,
@@ -120,9 +122,14 @@ pub fn ask(pid: i32, command: Command) -> Result<Answer, ClientError> {
 /// Whatever is wrong with it, as an answer.
 pub fn read(stream: &mut UnixStream) -> Result<Command, Answer> {
     let error = |text: String| Answer::Error(text);
-    stream.set_read_timeout(Some(Duration::from_millis(200))).map_err(|e| error(e.to_string()))?;
+    stream
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .map_err(|e| error(e.to_string()))?;
     let mut text = String::new();
-    stream.take(MAX_REQUEST).read_to_string(&mut text).map_err(|e| error(e.to_string()))?;
+    stream
+        .take(MAX_REQUEST)
+        .read_to_string(&mut text)
+        .map_err(|e| error(e.to_string()))?;
     serde_json::from_str(&text).map_err(|e| error(format!("not a request: {e}")))
 }
 

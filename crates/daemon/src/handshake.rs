@@ -57,7 +57,11 @@ pub fn peer(socket: &OwnedFd) -> Result<i32, HandshakeError> {
     let credentials = getsockopt(socket, sockopt::PeerCredentials)?;
     let own = nix::unistd::geteuid().as_raw();
     if own != 0 && credentials.uid() != own {
-        return Err(HandshakeError::Stranger { pid: credentials.pid(), uid: credentials.uid(), own });
+        return Err(HandshakeError::Stranger {
+            pid: credentials.pid(),
+            uid: credentials.uid(),
+            own,
+        });
     }
     Ok(credentials.pid())
 }
@@ -76,12 +80,21 @@ pub fn serve(
     if hello.magic != MAGIC {
         return Err(HandshakeError::Garbage);
     }
-    let mut welcome =
-        Welcome { magic: MAGIC, version: PROTOCOL_VERSION, status: WELCOME_MAP, layout: Default::default() };
+    let mut welcome = Welcome {
+        magic: MAGIC,
+        version: PROTOCOL_VERSION,
+        status: WELCOME_MAP,
+        layout: Default::default(),
+    };
     if hello.version != PROTOCOL_VERSION {
         welcome.status = WELCOME_VERSION;
         wire::send(socket, &welcome, &[])?;
-        return Err(Refusal::Version { pid, theirs: hello.version, ours: PROTOCOL_VERSION }.into());
+        return Err(Refusal::Version {
+            pid,
+            theirs: hello.version,
+            ours: PROTOCOL_VERSION,
+        }
+        .into());
     }
     let prepared = prepare(pid, hello.descriptor, params, save_recordings);
     let (session, regions) = match prepared {
@@ -99,7 +112,10 @@ pub fn serve(
         return Err(HandshakeError::Garbage);
     }
     if mapped.errno != 0 {
-        return Err(HandshakeError::NotMapped { pid, errno: nix::errno::Errno::from_raw(mapped.errno as i32) });
+        return Err(HandshakeError::NotMapped {
+            pid,
+            errno: nix::errno::Errno::from_raw(mapped.errno as i32),
+        });
     }
     Ok(Arc::new(session))
 }

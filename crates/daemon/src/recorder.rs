@@ -9,8 +9,9 @@
 use std::time::{Duration, Instant};
 
 use iced_x86::Instruction;
-use redmagic_engine::policy::{Functions, Lessons, Policy};
 use redmagic_engine::graph::Origin;
+use redmagic_engine::policy::RETURNS_TWICE;
+use redmagic_engine::policy::{Functions, Lessons, Policy};
 use redmagic_engine::{Finished, Job};
 use redmagic_proto::api::ApiFn;
 use redmagic_proto::control::ParkArea;
@@ -21,7 +22,6 @@ use redmagic_record::stepping::{self, Ctx, Limits};
 use redmagic_tracee::image::Image;
 use redmagic_tracee::maps::Maps;
 use redmagic_tracee::thread::{self, Options, Stopped, WaitOutcome};
-use redmagic_engine::policy::RETURNS_TWICE;
 
 use crate::session::{Session, Work, lock};
 use crate::watch::{Watch, Watched};
@@ -93,7 +93,11 @@ impl World {
         let program = std::fs::read_link(format!("/proc/{}/exe", session.pid))
             .map(|path| path.to_string_lossy().into_owned())
             .unwrap_or_default();
-        Ok(World { images, returns_twice: cached.returns_twice.clone(), program })
+        Ok(World {
+            images,
+            returns_twice: cached.returns_twice.clone(),
+            program,
+        })
     }
 }
 
@@ -107,7 +111,9 @@ pub struct Symbols {
 /// Stops the thread and moves it to where the recording starts. `None` if it is not
 /// waiting (any more).
 fn stop(session: &Session, work: &Work, tid: i32) -> Result<Option<Stopped>, redmagic_tracee::error::Error> {
-    let WaitOutcome::Stopped(mut thread) = thread::seize_and_stop(tid, Options::EXEC)? else { return Ok(None) };
+    let WaitOutcome::Stopped(mut thread) = thread::seize_and_stop(tid, Options::EXEC)? else {
+        return Ok(None);
+    };
     let mut regs = thread.regs()?;
     let wait_rsp = session.park_u64(work.area, std::mem::offset_of!(ParkArea, wait_rsp));
     if regs.rip != session.shim.park_wait || regs.rsp != wait_rsp || !session.take(work.area) {
@@ -135,14 +141,28 @@ fn record(
     functions: &Functions,
     watched: Option<&Watched<'_>>,
 ) -> (Result<Recording, Aborted>, Lessons) {
-    let api = |address: u64| session.shim.api.iter().position(|a| *a == address).map(|i| Api(i as u8));
+    let api = |address: u64| {
+        session
+            .shim
+            .api
+            .iter()
+            .position(|a| *a == address)
+            .map(|i| Api(i as u8))
+    };
     let anchor = match job.origin {
-        Origin::Root(key) => {
-            Anchor::Root { kind: AnchorKind(job.api as u8), id: key.id, return_address: key.return_address }
-        }
+        Origin::Root(key) => Anchor::Root {
+            kind: AnchorKind(job.api as u8),
+            id: key.id,
+            return_address: key.return_address,
+        },
         Origin::Side { exit, .. } => Anchor::Exit { exit, target: job.ip },
     };
-    let ctx = Ctx { program: world.program.clone(), images: world.images.clone(), anchor, api: &api };
+    let ctx = Ctx {
+        program: world.program.clone(),
+        images: world.images.clone(),
+        anchor,
+        api: &api,
+    };
     let params = lock(&session.engine).params().clone();
     let limits = Limits {
         max_steps: params.maxrecord as usize,
@@ -157,7 +177,10 @@ fn record(
         functions,
         job.origin,
         job.api,
-        (session.shim.api[ApiFn::TempDisable as usize], session.shim.api[ApiFn::TempEnable as usize]),
+        (
+            session.shim.api[ApiFn::TempDisable as usize],
+            session.shim.api[ApiFn::TempEnable as usize],
+        ),
         &returns_twice,
     );
     let mut guide = Beating { policy, watched };
@@ -178,8 +201,8 @@ fn record(
 }
 
 fn finish(session: &Session, job: &Job, recording: Result<Recording, Aborted>, lessons: &Lessons, took: Duration) {
-    let reason = recording.as_ref().map_err(|aborted| (aborted.reason, aborted.steps));
-    let finished = lock(&session.engine).finish(job, reason, lessons, took);
+    let result = recording.as_ref().map_err(|aborted| (aborted.reason, aborted.steps));
+    let finished = lock(&session.engine).finish(job, result, lessons, took);
     match finished {
         Finished::Installed(trace) => {
             tracing::info!(pid = session.pid, trace, origin = ?job.origin, "installed");
@@ -190,7 +213,7 @@ fn finish(session: &Session, job: &Job, recording: Result<Recording, Aborted>, l
                 }
             }
         }
-        Finished::Failed(reason) => tracing::info!(pid = session.pid, reason, origin = ?job.origin, "not compiled"),
+        Finished::Failed(reason) => tracing::info!(pid = session.pid, %reason, origin = ?job.origin, "not compiled"),
     }
 }
 
@@ -224,4 +247,3 @@ impl Guide for Beating<'_> {
         self.policy.on_syscall(number)
     }
 }
-

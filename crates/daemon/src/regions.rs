@@ -70,7 +70,11 @@ fn map(file: &File) -> io::Result<SharedMemory> {
 
 fn memfd(name: &str, bytes: usize, executable: bool) -> io::Result<File> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let with_exec = if executable { flags | MFdFlags::from_bits_retain(MFD_EXEC) } else { flags };
+    let with_exec = if executable {
+        flags | MFdFlags::from_bits_retain(MFD_EXEC)
+    } else {
+        flags
+    };
     // Before Linux 6.3 the flag is unknown, and every memfd can be executed from.
     let fd = memfd_create(name, with_exec).or_else(|_| memfd_create(name, flags))?;
     let file = File::from(fd);

@@ -19,7 +19,11 @@ pub struct RegistryReader {
 impl RegistryReader {
     /// For the registry at `address`.
     pub fn new(memory: Memory, address: u64) -> RegistryReader {
-        RegistryReader { memory, address, seen: None }
+        RegistryReader {
+            memory,
+            address,
+            seen: None,
+        }
     }
 
     /// The registry's content, if it changed since the last call and can be read
@@ -41,7 +45,7 @@ impl RegistryReader {
             if self.head()?.version != head.version {
                 continue;
             }
-            let mut declared = Declarations { incomplete: head.incomplete, ..Declarations::default() };
+            let mut declared = Declarations::new(head.incomplete);
             for record in bytes.chunks_exact(size) {
                 let word = |i: usize| u64::from_le_bytes(record[i * 8..i * 8 + 8].try_into().expect("eight bytes"));
                 if !matches!(word(0), 0 | KIND_ENDED) {
@@ -57,7 +61,12 @@ impl RegistryReader {
     fn head(&self) -> Option<Head> {
         let bytes = self.memory.read_vec(self.address, size_of::<Registry>()).ok()?;
         let word = |i: usize| u64::from_le_bytes(bytes[i * 8..i * 8 + 8].try_into().expect("eight bytes"));
-        Some(Head { version: word(0), records: word(1), capacity: word(2), incomplete: word(5) as u32 != 0 })
+        Some(Head {
+            version: word(0),
+            records: word(1),
+            capacity: word(2),
+            incomplete: word(5) as u32 != 0,
+        })
     }
 }
 

@@ -110,7 +110,10 @@ impl Server {
             main: None,
             sessions: BTreeMap::new(),
             greeted: 0,
-            notifier: Notifier { events: sender, wake: Arc::new(wake) },
+            notifier: Notifier {
+                events: sender,
+                wake: Arc::new(wake),
+            },
             events,
             woken,
         })
@@ -188,12 +191,19 @@ impl Server {
             Err(errno) => return Err(errno.into()),
         }
         let ready: Vec<bool> = polled.iter().map(|fd| fd.any().unwrap_or(false)).collect();
-        Ok(fds.into_iter().zip(ready).filter(|(_, ready)| *ready).map(|((_, what), _)| what).collect())
+        Ok(fds
+            .into_iter()
+            .zip(ready)
+            .filter(|(_, ready)| *ready)
+            .map(|((_, what), _)| what)
+            .collect())
     }
 
     /// Accepts a target and shakes hands in a thread of its own.
     fn greet(&mut self) {
-        let Some(socket) = self.greeting.as_ref().and_then(|socket| attach::accept(socket).ok()) else { return };
+        let Some(socket) = self.greeting.as_ref().and_then(|socket| attach::accept(socket).ok()) else {
+            return;
+        };
         let timeout = TimeVal::new(HANDSHAKE_SECONDS, 0);
         if setsockopt(&socket, sockopt::ReceiveTimeout, &timeout).is_err()
             || setsockopt(&socket, sockopt::SendTimeout, &timeout).is_err()
@@ -237,7 +247,14 @@ impl Server {
         session.run(self.watch.clone(), move |session, ending| {
             notifier.notify(Event::Ended(Arc::clone(session), ending));
         });
-        self.sessions.insert(pid, Served { session, commands, detaching: Vec::new() });
+        self.sessions.insert(
+            pid,
+            Served {
+                session,
+                commands,
+                detaching: Vec::new(),
+            },
+        );
     }
 
     fn ended(&mut self, session: &Arc<Session>, ending: &Ending) {
@@ -245,7 +262,10 @@ impl Server {
             write_stats(session, ending, path);
         }
         // A replaced session is no longer in the map.
-        if self.sessions.get(&session.pid).is_some_and(|served| Arc::ptr_eq(&served.session, session))
+        if self
+            .sessions
+            .get(&session.pid)
+            .is_some_and(|served| Arc::ptr_eq(&served.session, session))
             && let Some(served) = self.sessions.remove(&session.pid)
         {
             drop(served.commands);
@@ -256,12 +276,19 @@ impl Server {
     }
 
     fn command(&mut self, pid: i32) {
-        let Some(served) = self.sessions.get_mut(&pid) else { return };
-        let Some(Ok((mut stream, _))) = served.commands.as_ref().map(UnixListener::accept) else { return };
+        let Some(served) = self.sessions.get_mut(&pid) else {
+            return;
+        };
+        let Some(Ok((mut stream, _))) = served.commands.as_ref().map(UnixListener::accept) else {
+            return;
+        };
         let own = nix::unistd::geteuid().as_raw();
         let uid = nix::sys::socket::getsockopt(&stream, sockopt::PeerCredentials).map(|c| c.uid());
         if !uid.is_ok_and(|uid| uid == own || uid == 0) {
-            return client::write(&mut stream, &Answer::Error("this session belongs to another user".into()));
+            return client::write(
+                &mut stream,
+                &Answer::Error("this session belongs to another user".into()),
+            );
         }
         match client::read(&mut stream) {
             Ok(Command::Status) => {
@@ -297,4 +324,3 @@ fn write_stats(session: &Session, ending: &Ending, path: &std::path::Path) {
         let _ = std::fs::remove_file(&temporary);
     }
 }
-

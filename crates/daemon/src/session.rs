@@ -21,9 +21,9 @@ use redmagic_engine::graph::AnchorKey;
 use redmagic_engine::memory::SharedMemory;
 use redmagic_engine::{Decision, Engine, Hostile, Job, Params, Request, Setup};
 use redmagic_proto::control::{
-    Control, MISUSE_END_FRAME, MISUSE_REGISTRY, MISUSE_TEMP_ENABLE, Misuse, PARK_ANSWERED, PARK_AREAS,
-    PARK_FREE, PARK_POSTED, PARK_TAKEN, ParkArea, ParkedRegisters, REQUEST_ANCHOR, REQUEST_EXIT,
-    SESSION_ABANDONED, SESSION_ACTIVE, SESSION_DETACHED,
+    Control, MISUSE_END_FRAME, MISUSE_REGISTRY, MISUSE_TEMP_ENABLE, Misuse, PARK_ANSWERED, PARK_AREAS, PARK_FREE,
+    PARK_POSTED, PARK_TAKEN, ParkArea, ParkedRegisters, REQUEST_ANCHOR, REQUEST_EXIT, SESSION_ABANDONED,
+    SESSION_ACTIVE, SESSION_DETACHED,
 };
 use redmagic_proto::message::Layout;
 use redmagic_proto::{ApiFn, MAGIC, PROTOCOL_VERSION};
@@ -118,8 +118,12 @@ pub struct Work {
 /// The words of a control region that both sides check first.
 fn prepare_control(control: &SharedMemory) {
     control.u64(offset_of!(Control, magic)).store(MAGIC, Ordering::Relaxed);
-    control.u32(offset_of!(Control, version)).store(PROTOCOL_VERSION, Ordering::Relaxed);
-    control.u32(offset_of!(Control, state)).store(SESSION_ACTIVE, Ordering::Release);
+    control
+        .u32(offset_of!(Control, version))
+        .store(PROTOCOL_VERSION, Ordering::Relaxed);
+    control
+        .u32(offset_of!(Control, state))
+        .store(SESSION_ACTIVE, Ordering::Release);
 }
 
 /// Locks; a thread that panicked while it held the lock has broken the session, not the
@@ -194,18 +198,20 @@ impl Session {
         let recording = std::thread::Builder::new()
             .name(format!("record-{}", self.pid))
             .spawn(move || record_loop(&recorder, &receiver, &watch));
-        let spawned = std::thread::Builder::new().name(format!("serve-{}", self.pid)).spawn(move || {
-            service.serve(&sender);
-            drop(sender);
-            if let Ok(thread) = recording {
-                // A panic there has been reported; the session ends all the same.
-                let _ = thread.join();
-            }
-            service.retire();
-            let ending = lock(&service.ending).clone().unwrap_or(Ending::Detached);
-            tracing::info!(pid = service.pid, %ending, "session ended");
-            ended(&service, ending);
-        });
+        let spawned = std::thread::Builder::new()
+            .name(format!("serve-{}", self.pid))
+            .spawn(move || {
+                service.serve(&sender);
+                drop(sender);
+                if let Ok(thread) = recording {
+                    // A panic there has been reported; the session ends all the same.
+                    let _ = thread.join();
+                }
+                service.retire();
+                let ending = lock(&service.ending).clone().unwrap_or(Ending::Detached);
+                tracing::info!(pid = service.pid, %ending, "session ended");
+                ended(&service, ending);
+            });
         if let Err(error) = spawned {
             self.end(Ending::Failed(format!("no thread for the session: {error}")));
         }
@@ -307,7 +313,10 @@ impl Session {
                 if revivals >= MAX_REVIVALS {
                     return Some(Ending::Abandoned);
                 }
-                tracing::warn!(pid = self.pid, "the program waited in vain and went on without; asking it back");
+                tracing::warn!(
+                    pid = self.pid,
+                    "the program waited in vain and went on without; asking it back"
+                );
                 state.store(SESSION_ACTIVE, Ordering::Release);
                 self.open_channel().err().map(|error| Ending::Failed(error.to_string()))
             }
@@ -353,14 +362,19 @@ impl Session {
     /// Lets a parked thread run on.
     pub fn release(&self, area: usize) {
         let state = self.park_state(area);
-        if state.compare_exchange(PARK_POSTED, PARK_ANSWERED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        if state
+            .compare_exchange(PARK_POSTED, PARK_ANSWERED, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+        {
             futex_wake(state);
         }
     }
 
     /// Takes a parked thread over; false if it has not waited that long.
     pub fn take(&self, area: usize) -> bool {
-        self.park_state(area).compare_exchange(PARK_POSTED, PARK_TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.park_state(area)
+            .compare_exchange(PARK_POSTED, PARK_TAKEN, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Frees the area of a thread that was taken over.
@@ -382,7 +396,9 @@ impl Session {
                     },
                 }
             }
-            REQUEST_EXIT => Request::Exit { number: self.park_u64(area, offset_of!(ParkArea, id)) },
+            REQUEST_EXIT => Request::Exit {
+                number: self.park_u64(area, offset_of!(ParkArea, id)),
+            },
             other => return Err(Hostile(format!("a request of kind {other}"))),
         };
         let busy = self.busy.load(Ordering::Acquire);
@@ -403,11 +419,19 @@ impl Session {
     /// The end: the target is left as a plain program.
     fn retire(&self) {
         lock(&self.engine).withdraw();
-        self.control.u32(offset_of!(Control, state)).store(SESSION_DETACHED, Ordering::Release);
+        self.control
+            .u32(offset_of!(Control, state))
+            .store(SESSION_DETACHED, Ordering::Release);
         // A process that is gone, or runs another program, has no channel to close.
-        if self.memory.read_u64(self.shim.descriptor).is_ok_and(|magic| magic == MAGIC)
+        if self
+            .memory
+            .read_u64(self.shim.descriptor)
+            .is_ok_and(|magic| magic == MAGIC)
             && process::start_time(self.pid).ok() == Some(self.start_time)
-            && self.memory.read_u64(self.shim.page).is_ok_and(|channel| channel == self.layout.control)
+            && self
+                .memory
+                .read_u64(self.shim.page)
+                .is_ok_and(|channel| channel == self.layout.control)
             && let Err(error) = self.memory.write_u64(self.shim.page, 0)
         {
             tracing::debug!(%error, "closing the channel");
@@ -427,7 +451,9 @@ fn record_loop(session: &Arc<Session>, work: &Receiver<Work>, watch: &Watch) {
         }));
         if done.is_err() {
             // A bug of ours: the target must not wait for it, and must not meet it again.
-            session.end(Ending::Failed("redmagicd failed while recording (this is a bug in redmagicd)".into()));
+            session.end(Ending::Failed(
+                "redmagicd failed while recording (this is a bug in redmagicd)".into(),
+            ));
         }
         session.release(area);
         session.busy.store(false, Ordering::Release);
@@ -447,16 +473,35 @@ struct MisuseReader {
 impl MisuseReader {
     fn look(&mut self, session: &Session) {
         for (kind, what) in [
-            (MISUSE_TEMP_ENABLE, "redmagic_temp_enable() was called without a redmagic_temp_disable()"),
-            (MISUSE_END_FRAME, "redmagic_end_branchable_frame() was called without a redmagic_begin_branchable_frame()"),
-            (MISUSE_REGISTRY, "a declaration of constant memory or of a function could not be noted"),
+            (
+                MISUSE_TEMP_ENABLE,
+                "redmagic_temp_enable() was called without a redmagic_temp_disable()",
+            ),
+            (
+                MISUSE_END_FRAME,
+                "redmagic_end_branchable_frame() was called without a redmagic_begin_branchable_frame()",
+            ),
+            (
+                MISUSE_REGISTRY,
+                "a declaration of constant memory or of a function could not be noted",
+            ),
         ] {
             let at = offset_of!(Control, misuse) + kind * size_of::<Misuse>();
-            let count = session.control.u64(at + offset_of!(Misuse, count)).load(Ordering::Relaxed);
+            let count = session
+                .control
+                .u64(at + offset_of!(Misuse, count))
+                .load(Ordering::Relaxed);
             if count > 0 && !self.said[kind] {
                 self.said[kind] = true;
-                let last = session.control.u64(at + offset_of!(Misuse, last)).load(Ordering::Relaxed);
-                let place = if last == 0 { String::new() } else { format!(" (returning to {last:#x})") };
+                let last = session
+                    .control
+                    .u64(at + offset_of!(Misuse, last))
+                    .load(Ordering::Relaxed);
+                let place = if last == 0 {
+                    String::new()
+                } else {
+                    format!(" (returning to {last:#x})")
+                };
                 session.message(format!(
                     "{what}{place}; the call was ignored: the interpreter's author should balance the calls"
                 ));
@@ -467,7 +512,10 @@ impl MisuseReader {
 
 /// Waits until `word` is no longer `value`, somebody wakes it, or time is up.
 fn futex_wait(word: &AtomicU32, value: u32, timeout: Duration) {
-    let time = libc::timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+    let time = libc::timespec {
+        tv_sec: timeout.as_secs() as i64,
+        tv_nsec: i64::from(timeout.subsec_nanos()),
+    };
     // SAFETY: the word and the time are live; a shared futex (no PRIVATE flag), since the other
     // side is another process.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, value, &raw const time) };

@@ -95,8 +95,12 @@ pub fn status(session: &Session) -> Status {
         traces: roots,
         side_traces: graph.live().count() as u64 - roots,
         aborts: counts.aborts.values().sum(),
-        abort_reasons: counts.aborts.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect(),
-        blacklisted: graph.anchors.values().filter(|a| a.state == AnchorState::Blacklisted).count() as u64,
+        abort_reasons: counts.aborts.iter().map(|(k, v)| (k.name().to_owned(), *v)).collect(),
+        blacklisted: graph
+            .anchors
+            .values()
+            .filter(|a| a.state == AnchorState::Blacklisted)
+            .count() as u64,
         code_bytes: engine.cache().used_bytes() as u64,
         dropped: counts.dropped,
         exits: graph.exits.len() as u64,
@@ -106,7 +110,10 @@ pub fn status(session: &Session) -> Status {
         postponed: counts.postponed,
         time_to_first_trace_s: counts.first_trace.map(|d| d.as_secs_f64()),
         session_s: session.began.elapsed().as_secs_f64(),
-        longest_wait_us: session.control.u64(offset_of!(Control, longest_wait_us)).load(Ordering::Relaxed),
+        longest_wait_us: session
+            .control
+            .u64(offset_of!(Control, longest_wait_us))
+            .load(Ordering::Relaxed),
         stalls: session.control.u32(offset_of!(Control, stalls)).load(Ordering::Relaxed),
         messages: lock(&session.messages).clone(),
     }

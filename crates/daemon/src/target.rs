@@ -121,12 +121,19 @@ impl Shim {
                 };
                 let theirs = u32::from_le_bytes(version.try_into().expect("four bytes"));
                 if theirs != PROTOCOL_VERSION {
-                    return Err(Refusal::Version { pid, theirs, ours: PROTOCOL_VERSION });
+                    return Err(Refusal::Version {
+                        pid,
+                        theirs,
+                        ours: PROTOCOL_VERSION,
+                    });
                 }
                 return Shim::read(pid, address.wrapping_add_signed(i64::from_le_bytes(*offset)));
             }
         }
-        Err(Refusal::NoShim { pid, name: process::comm(pid).map_err(|e| gone(pid, e))? })
+        Err(Refusal::NoShim {
+            pid,
+            name: process::comm(pid).map_err(|e| gone(pid, e))?,
+        })
     }
 
     /// Reads the descriptor at an address that the target, or its ELF file, named.
@@ -149,14 +156,24 @@ impl Shim {
         }
         let (version, size) = (words[1] as u32, words[1] >> 32);
         if version != PROTOCOL_VERSION {
-            return Err(Refusal::Version { pid, theirs: version, ours: PROTOCOL_VERSION });
+            return Err(Refusal::Version {
+                pid,
+                theirs: version,
+                ours: PROTOCOL_VERSION,
+            });
         }
         if size != size_of::<Descriptor>() as u64 {
             return Err(bad(format!("descriptor of {size} bytes")));
         }
         let after = 5 + ApiFn::COUNT;
-        let [park_exit, park_wait, register_frames, trap_handler, trap_restorer, previous_trap] =
-            words[after..after + 6]
+        let [
+            park_exit,
+            park_wait,
+            register_frames,
+            trap_handler,
+            trap_restorer,
+            previous_trap,
+        ] = words[after..after + 6]
         else {
             return Err(bad("short descriptor".into()));
         };
@@ -216,7 +233,9 @@ impl Shim {
     /// library, the first that names its functions.
     fn interpreter(&self, maps: &Maps) -> Option<std::ops::Range<u64>> {
         let own = maps.image_range(self.descriptor);
-        let library = maps.find(self.descriptor).is_some_and(|r| r.path.contains("libredmagic.so"));
+        let library = maps
+            .find(self.descriptor)
+            .is_some_and(|r| r.path.contains("libredmagic.so"));
         if !library {
             return own;
         }
@@ -228,8 +247,8 @@ impl Shim {
             }
             seen.push(&region.path);
             let file = format!("/proc/{}/root{}", self.pid, region.path);
-            let names_it = std::fs::read(&file)
-                .is_ok_and(|bytes| bytes.windows(name.len()).any(|window| window == name));
+            let names_it =
+                std::fs::read(&file).is_ok_and(|bytes| bytes.windows(name.len()).any(|window| window == name));
             if names_it {
                 return maps.image_range(region.start);
             }
@@ -240,5 +259,9 @@ impl Shim {
 
 /// A vanished process is the user's to know about in plain words.
 fn gone(pid: i32, error: redmagic_tracee::error::Error) -> Refusal {
-    if error.is_gone() { Refusal::NoProcess(pid) } else { Refusal::Tracee(error) }
+    if error.is_gone() {
+        Refusal::NoProcess(pid)
+    } else {
+        Refusal::Tracee(error)
+    }
 }

@@ -59,20 +59,29 @@ impl Watch {
         match unsafe { fork() }? {
             ForkResult::Child => {
                 drop(writer);
+                let reader = keep_only(reader);
                 let _ = nix::sys::prctl::set_name(c"redmagic-watch");
                 watch(&shared, reader, daemon);
                 std::process::exit(0);
             }
             ForkResult::Parent { .. } => {}
         }
-        Ok(Watch { shared: Arc::new(shared), pipe: Arc::new(writer) })
+        Ok(Watch {
+            shared: Arc::new(shared),
+            pipe: Arc::new(writer),
+        })
     }
 
     /// Puts a thread under watch for as long as the result lives. Without a free slot it is
     /// not watched, and the result is `None`.
     pub fn thread(&self, tid: i32) -> Option<Watched<'_>> {
         for slot in 0..SLOTS {
-            if self.shared.tid(slot).compare_exchange(0, tid, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if self
+                .shared
+                .tid(slot)
+                .compare_exchange(0, tid, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+            {
                 self.shared.beat(slot).fetch_add(1, Ordering::Relaxed);
                 // A full pipe is as good a wake-up as one more byte.
                 let _ = (&*self.pipe).write(&[1]);
@@ -96,12 +105,33 @@ impl Drop for Watched<'_> {
     }
 }
 
+/// Closes every descriptor but the standard ones and the pipe: the watcher must not hold
+/// open what somebody waits on for the daemon's end.
+fn keep_only(pipe: std::io::PipeReader) -> std::io::PipeReader {
+    use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+    const PLACE: i32 = 3;
+    let raw = pipe.into_raw_fd();
+    // SAFETY: the child has one thread and uses no descriptor but this one from here on; after
+    // the calls `PLACE` is the pipe, owned by nobody else.
+    unsafe {
+        if raw != PLACE {
+            libc::dup2(raw, PLACE);
+        }
+        libc::close_range(PLACE as u32 + 1, u32::MAX, 0);
+        std::io::PipeReader::from(OwnedFd::from_raw_fd(PLACE))
+    }
+}
+
 /// The watcher's life.
 fn watch(shared: &SharedWords, mut pipe: std::io::PipeReader, daemon: Pid) {
     let mut beats = [(0u64, Instant::now()); SLOTS];
     loop {
         let traced = (0..SLOTS).any(|slot| shared.tid(slot).load(Ordering::Acquire) != 0);
-        let timeout = if traced { PollTimeout::from(PERIOD.as_millis() as u8) } else { PollTimeout::NONE };
+        let timeout = if traced {
+            PollTimeout::from(PERIOD.as_millis() as u8)
+        } else {
+            PollTimeout::NONE
+        };
         let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
         if poll(&mut fds, timeout).is_ok_and(|n| n > 0) {
             let mut bytes = [0; 64];

@@ -31,7 +31,13 @@ pub fn send<T: Wire>(socket: &OwnedFd, message: &T, files: &[&OwnedFd]) -> Resul
     let raw: Vec<_> = files.iter().map(|f| f.as_raw_fd()).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control = if raw.is_empty() { &rights[..0] } else { &rights[..] };
-    sendmsg::<UnixAddr>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?;
+    sendmsg::<UnixAddr>(
+        socket.as_raw_fd(),
+        &[IoSlice::new(bytes)],
+        control,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
     Ok(())
 }
 
@@ -45,8 +51,12 @@ pub fn receive<T: Wire>(socket: &OwnedFd) -> Result<Option<T>, Errno> {
     let mut space = cmsg_space!([i32; 4]);
     let received = {
         let mut parts = [IoSliceMut::new(&mut bytes)];
-        let message =
-            recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+        let message = recvmsg::<UnixAddr>(
+            socket.as_raw_fd(),
+            &mut parts,
+            Some(&mut space),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        )?;
         for control in message.cmsgs()? {
             if let nix::sys::socket::ControlMessageOwned::ScmRights(files) = control {
                 for file in files {

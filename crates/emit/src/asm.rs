@@ -155,13 +155,11 @@ impl Asm {
     pub fn reencode(&mut self, instruction: &Instruction) -> Result<(), AsmError> {
         let at = self.here();
         let mut encoder = Encoder::new(64);
-        encoder
-            .encode(instruction, at)
-            .map_err(|source| AsmError::Encode {
-                ip: instruction.ip(),
-                at,
-                source,
-            })?;
+        encoder.encode(instruction, at).map_err(|source| AsmError::Encode {
+            ip: instruction.ip(),
+            at,
+            source,
+        })?;
         self.bytes(&encoder.take_buffer());
         Ok(())
     }
@@ -171,8 +169,8 @@ impl Asm {
     fn rip(&mut self, opcode: &[u8], target: u64, trailing: &[u8]) -> Result<(), AsmError> {
         self.bytes(opcode);
         let from = self.here() + 4 + trailing.len() as u64;
-        let displacement = i32::try_from(target.wrapping_sub(from) as i64)
-            .map_err(|_| AsmError::Reach { from, to: target })?;
+        let displacement =
+            i32::try_from(target.wrapping_sub(from) as i64).map_err(|_| AsmError::Reach { from, to: target })?;
         self.bytes(&displacement.to_le_bytes());
         self.bytes(trailing);
         Ok(())
@@ -196,10 +194,7 @@ impl Asm {
 
     /// `lea reg, [rip + label]`; `reg` is the number of the encoding.
     pub fn lea_label(&mut self, reg: u8, label: Label) {
-        self.label_fixup(
-            &[0x48 | (reg >> 3) << 2, 0x8d, 0x05 | (reg & 7) << 3],
-            label,
-        );
+        self.label_fixup(&[0x48 | (reg >> 3) << 2, 0x8d, 0x05 | (reg & 7) << 3], label);
     }
 
     /// `jmp target`.
@@ -261,12 +256,7 @@ impl Asm {
     }
 
     /// `cmp dword ptr [memory operand of instruction + offset], value`.
-    pub fn cmp_operand_imm32(
-        &mut self,
-        instruction: &Instruction,
-        offset: u64,
-        value: u32,
-    ) -> Result<(), AsmError> {
+    pub fn cmp_operand_imm32(&mut self, instruction: &Instruction, offset: u64, value: u32) -> Result<(), AsmError> {
         let mut cmp = Instruction::default();
         cmp.set_code(Code::Cmp_rm32_imm32);
         cmp.set_op0_kind(iced_x86::OpKind::Memory);
@@ -279,11 +269,7 @@ impl Asm {
         // A displacement that the sum has made too long for its old size gets the long form.
         let absolute = instruction.memory_base() == Register::RIP;
         let short = !absolute && i8::try_from(displacement as i64).is_ok();
-        let size = match (
-            absolute,
-            instruction.memory_base(),
-            instruction.memory_index(),
-        ) {
+        let size = match (absolute, instruction.memory_base(), instruction.memory_index()) {
             (true, ..) => 8,
             (_, Register::None, Register::None) => instruction.memory_displ_size(),
             (_, Register::None, _) => 8,
@@ -365,10 +351,7 @@ mod tests {
     #[test]
     fn what_is_out_of_reach_is_an_error() {
         let mut asm = Asm::new(0x1000, 0x2000);
-        assert!(matches!(
-            asm.jmp_address(0x1_0000_0000),
-            Err(AsmError::Reach { .. })
-        ));
+        assert!(matches!(asm.jmp_address(0x1_0000_0000), Err(AsmError::Reach { .. })));
         assert!(asm.jmp_address(0x7fff_0000).is_ok());
     }
 
@@ -380,11 +363,7 @@ mod tests {
                 "cmp dword ptr [rax*8+1000h],5",
                 "cmp dword ptr [rax*8+1004h],5",
             ),
-            (
-                &[0xff, 0x20],
-                "cmp dword ptr [rax],5",
-                "cmp dword ptr [rax+4],5",
-            ),
+            (&[0xff, 0x20], "cmp dword ptr [rax],5", "cmp dword ptr [rax+4],5"),
             (
                 &[0xff, 0x60, 0x7e],
                 "cmp dword ptr [rax+7Eh],5",
@@ -429,9 +408,7 @@ mod tests {
             assert_eq!(asm.here() % 32, 0);
             let code = asm.finish().unwrap().code;
             assert!(
-                text(&code, 0)
-                    .iter()
-                    .all(|t| t.contains("nop") || t == "xchg ax,ax"),
+                text(&code, 0).iter().all(|t| t.contains("nop") || t == "xchg ax,ax"),
                 "{:?}",
                 text(&code, 0)
             );

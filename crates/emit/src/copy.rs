@@ -258,12 +258,7 @@ pub enum Start {
 ///
 /// # Errors
 /// See [`CopyError`]; nothing is half done.
-pub fn compile(
-    start: Start,
-    ops: &[Op],
-    end: End,
-    environment: &Environment,
-) -> Result<Compiled, CopyError> {
+pub fn compile(start: Start, ops: &[Op], end: End, environment: &Environment) -> Result<Compiled, CopyError> {
     let mut copier = Copier {
         asm: Asm::new(environment.base, environment.data_base),
         exits: Exits::new(environment.first_exit),
@@ -285,10 +280,7 @@ pub fn compile(
     }
     copier.end(end)?;
     let Copier {
-        mut asm,
-        exits,
-        lines,
-        ..
+        mut asm, exits, lines, ..
     } = copier;
     let exits = exits.finish(&mut asm, &environment.exits)?;
     let done = asm.finish()?;
@@ -352,10 +344,7 @@ impl Copier<'_> {
                 self.asm.adjust_rsp(8 + extra);
                 Ok(())
             }
-            Op::Residual {
-                code,
-                return_address,
-            } => self.residual(code, *return_address),
+            Op::Residual { code, return_address } => self.residual(code, *return_address),
             Op::GuardArgument { ip, value } => {
                 let step = self.step();
                 let exit = self.exits.add(&mut self.asm, *ip, step);
@@ -393,10 +382,7 @@ impl Copier<'_> {
                 self.asm.bind(rejoin);
                 Ok(())
             }
-            Op::Disabled {
-                start,
-                enable_return,
-            } => {
+            Op::Disabled { start, enable_return } => {
                 let rejoin = self.asm.label();
                 self.set_rejoin(self.environment.thread.enable, rejoin, *enable_return)?;
                 self.asm.jmp_address(*start)?;
@@ -447,8 +433,7 @@ impl Copier<'_> {
         if instruction.is_jcc_short_or_near() {
             // The condition is the low nibble of either form's opcode.
             let condition = condition_code(&instruction);
-            self.asm
-                .jcc(if taken { condition ^ 1 } else { condition }, exit);
+            self.asm.jcc(if taken { condition ^ 1 } else { condition }, exit);
             return Ok(());
         }
         if !(instruction.is_loop() || instruction.is_loopcc() || instruction.is_jcx_short()) {
@@ -473,12 +458,7 @@ impl Copier<'_> {
     }
 
     /// Leaves the trace at `code` unless its operand is `target`.
-    fn guard_target(
-        &mut self,
-        instruction: &Instruction,
-        code: &Source,
-        target: u64,
-    ) -> Result<(), CopyError> {
+    fn guard_target(&mut self, instruction: &Instruction, code: &Source, target: u64) -> Result<(), CopyError> {
         let exit = self.exits.add(&mut self.asm, code.ip, code.step);
         match instruction.op0_kind() {
             OpKind::Register if instruction.op0_register().is_gpr64() => {
@@ -523,9 +503,7 @@ impl Copier<'_> {
             // The callee would return to the original code: call it with our own
             // return address in the same place.
             self.guard_return(code.ip, code.step, return_address)?;
-            if instruction.op0_kind() == OpKind::Memory
-                && instruction.memory_base() == Register::RSP
-            {
+            if instruction.op0_kind() == OpKind::Memory && instruction.memory_base() == Register::RSP {
                 return Err(CopyError::Unsupported {
                     ip: code.ip,
                     mnemonic: instruction.mnemonic(),
@@ -550,11 +528,9 @@ impl Copier<'_> {
         }
         // nop dword ptr [rax + (return_address - here)]
         let here = self.asm.here();
-        let distance = i32::try_from(return_address.wrapping_sub(here) as i64).map_err(|_| {
-            AsmError::Reach {
-                from: here,
-                to: return_address,
-            }
+        let distance = i32::try_from(return_address.wrapping_sub(here) as i64).map_err(|_| AsmError::Reach {
+            from: here,
+            to: return_address,
         })?;
         self.asm.bytes(&[0x0f, 0x1f, 0x80]);
         self.asm.bytes(&distance.to_le_bytes());
@@ -564,12 +540,7 @@ impl Copier<'_> {
     /// Says in the thread's words that the shim function which returns to
     /// `return_address` at this stack depth jumps to `rejoin`. At a call of the shim, so
     /// rax is free.
-    fn set_rejoin(
-        &mut self,
-        words: RejoinOffsets,
-        rejoin: Label,
-        return_address: u64,
-    ) -> Result<(), CopyError> {
+    fn set_rejoin(&mut self, words: RejoinOffsets, rejoin: Label, return_address: u64) -> Result<(), CopyError> {
         let return_address: Datum = self.asm.datum(return_address);
         self.asm.mov_reg_datum(RAX, return_address)?;
         self.store_fs_rax(words.return_address);

@@ -99,11 +99,7 @@ impl Exits {
     ///
     /// # Errors
     /// When a target, a counter or the shim is out of reach of a 32-bit displacement.
-    pub fn finish(
-        self,
-        asm: &mut Asm,
-        environment: &ExitEnvironment,
-    ) -> Result<Vec<Exit>, AsmError> {
+    pub fn finish(self, asm: &mut Asm, environment: &ExitEnvironment) -> Result<Vec<Exit>, AsmError> {
         let park = asm.datum(environment.park);
         let mut exits = Vec::with_capacity(self.pending.len());
         for (number, pending) in (self.first..).zip(self.pending) {

@@ -60,7 +60,14 @@ impl CodeCache {
     pub fn new(code: SharedMemory, entries: SharedMemory, base: u64) -> CodeCache {
         let back = code.len();
         code.write(0, &unwind::frames(base, code.len() as u64));
-        CodeCache { code, entries, base, front: CODE_START, back, used_entries: 0 }
+        CodeCache {
+            code,
+            entries,
+            base,
+            front: CODE_START,
+            back,
+            used_entries: 0,
+        }
     }
 
     /// The target's address of the unwind information.
@@ -93,7 +100,10 @@ impl CodeCache {
         if front + code_bytes + 64 > back {
             return Err(CacheError::Full { bytes: self.code.len() });
         }
-        Ok(Room { code: self.base + front as u64, data: self.base + back as u64 })
+        Ok(Room {
+            code: self.base + front as u64,
+            data: self.base + back as u64,
+        })
     }
 
     /// Writes code and data into room that was just given. Nothing refers to it yet.
@@ -122,7 +132,9 @@ impl CodeCache {
 
     /// Redirects whatever jumps through the slot at this address.
     pub fn set_slot(&self, slot: u64, value: u64) {
-        self.code.u64((slot - self.base) as usize).store(value, Ordering::Release);
+        self.code
+            .u64((slot - self.base) as usize)
+            .store(value, Ordering::Release);
     }
 
     /// What the slot at this address holds.
@@ -150,7 +162,9 @@ impl CodeCache {
                 break;
             }
         }
-        let full = CacheError::EntriesFull { used: self.used_entries };
+        let full = CacheError::EntriesFull {
+            used: self.used_entries,
+        };
         let slot = place.filter(|_| self.used_entries < ENTRIES / 2).ok_or(full)?;
         self.used_entries += 1;
         self.entry(slot, FIELD_ID).store(id, Ordering::Relaxed);

@@ -11,7 +11,8 @@ use redmagic_proto::ApiFn;
 use redmagic_proto::control::{Control, EXIT_COUNTERS, LOOP_WEIGHT};
 use redmagic_proto::entries::hash;
 use redmagic_proto::thread::{Rejoin, ThreadWords};
-use redmagic_record::{AbortReason, End, Recording};
+use redmagic_record::abort::Abort;
+use redmagic_record::recording::{End, Recording};
 
 use crate::cache::{CacheError, CodeCache};
 use crate::graph::{AnchorKey, AnchorState, ExitState, Graph, Link, Origin, Slot, Trace, TraceId};
@@ -78,8 +79,8 @@ pub struct Hostile(pub String);
 pub enum Finished {
     /// A trace was installed.
     Installed(TraceId),
-    /// It was not; the reason's name.
-    Failed(&'static str),
+    /// It was not.
+    Failed(Abort),
 }
 
 /// What the engine must know of its session.
@@ -103,7 +104,7 @@ pub struct Setup {
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
     /// Aborted recordings and refused compilations, by reason.
-    pub aborts: BTreeMap<&'static str, u64>,
+    pub aborts: BTreeMap<Abort, u64>,
     /// Time spent recording.
     pub recording: Duration,
     /// Time spent compiling and installing.
@@ -150,7 +151,11 @@ impl Engine {
         };
         let engine = Engine {
             cache: setup.cache,
-            environment: ExitEnvironment { counters: exits, park: setup.park_exit, again: EXIT_AGAIN },
+            environment: ExitEnvironment {
+                counters: exits,
+                park: setup.park_exit,
+                again: EXIT_AGAIN,
+            },
             thread: ThreadOffsets {
                 merge: rejoin(offset_of!(ThreadWords, merge)),
                 enable: rejoin(offset_of!(ThreadWords, enable)),
@@ -166,7 +171,9 @@ impl Engine {
             params: setup.params,
         };
         let hot = engine.hot_loop(0);
-        engine.control.fill_i32(offset_of!(Control, hotness), redmagic_proto::entries::ENTRIES, hot);
+        engine
+            .control
+            .fill_i32(offset_of!(Control, hotness), redmagic_proto::entries::ENTRIES, hot);
         engine
     }
 
@@ -200,19 +207,27 @@ impl Engine {
     /// The counter of an anchor after `aborts` aborted recordings.
     fn hot_loop(&self, aborts: u64) -> i32 {
         let turns = self.params.hotloop << aborts.min(MAX_BACKOFF_SHIFT);
-        i32::try_from(turns.saturating_mul(LOOP_WEIGHT as u64)).unwrap_or(NEVER).min(NEVER)
+        i32::try_from(turns.saturating_mul(LOOP_WEIGHT as u64))
+            .unwrap_or(NEVER)
+            .min(NEVER)
     }
 
     fn hot_exit(&self, aborts: u64) -> i32 {
-        i32::try_from(self.params.hotexit << aborts.min(MAX_BACKOFF_SHIFT)).unwrap_or(NEVER).min(NEVER)
+        i32::try_from(self.params.hotexit << aborts.min(MAX_BACKOFF_SHIFT))
+            .unwrap_or(NEVER)
+            .min(NEVER)
     }
 
     fn set_hotness(&self, id: u64, value: i32) {
-        self.control.i32(offset_of!(Control, hotness) + hash(id) * 4).store(value, Ordering::Relaxed);
+        self.control
+            .i32(offset_of!(Control, hotness) + hash(id) * 4)
+            .store(value, Ordering::Relaxed);
     }
 
     fn set_exit_counter(&self, number: u32, value: i32) {
-        self.control.i32(offset_of!(Control, exits) + number as usize * 4).store(value, Ordering::Relaxed);
+        self.control
+            .i32(offset_of!(Control, exits) + number as usize * 4)
+            .store(value, Ordering::Relaxed);
     }
 
     /// Whether recording has had its share of the target's time.
@@ -257,13 +272,17 @@ impl Engine {
             AnchorState::Blacklisted => self.set_hotness(key.id, NEVER),
             _ if disabled => {
                 anchor.state = AnchorState::Blacklisted;
-                anchor.last_abort = Some("disabled");
+                anchor.last_abort = Some(Abort::Disabled);
                 self.set_hotness(key.id, NEVER);
             }
             AnchorState::Compiled(_) => self.set_hotness(key.id, self.hot_loop(aborts)),
             AnchorState::Cold if wait => self.set_hotness(key.id, self.hot_loop(aborts)),
             AnchorState::Cold => {
-                return Decision::Record(Job { origin: Origin::Root(key), api, ip: key.return_address });
+                return Decision::Record(Job {
+                    origin: Origin::Root(key),
+                    api,
+                    ip: key.return_address,
+                });
             }
         }
         Decision::Run
@@ -289,7 +308,11 @@ impl Engine {
             Origin::Root(key) => self.graph.anchors.get(&key).map_or(ApiFn::BackwardsBranch, |a| a.api),
             Origin::Side { .. } => ApiFn::BackwardsBranch,
         };
-        Decision::Record(Job { origin: Origin::Side { exit: number, parent }, api, ip: target })
+        Decision::Record(Job {
+            origin: Origin::Side { exit: number, parent },
+            api,
+            ip: target,
+        })
     }
 
     /// Makes an exit a plain jump to the original code.
@@ -304,7 +327,7 @@ impl Engine {
     pub fn finish(
         &mut self,
         job: &Job,
-        recording: Result<&Recording, &AbortReason>,
+        recording: Result<&Recording, (Abort, usize)>,
         lessons: &Lessons,
         took: Duration,
     ) -> Finished {
@@ -323,7 +346,10 @@ impl Engine {
                 self.counts.instructions += recording.steps.len() as u64;
                 self.compile(job, recording)
             }
-            Err(reason) => Err(reason.name()),
+            Err((reason, steps)) => {
+                self.counts.instructions += steps as u64;
+                Err(reason)
+            }
         };
         self.counts.compiling += started.elapsed();
         match result {
@@ -339,7 +365,7 @@ impl Engine {
     }
 
     /// Notes a failure: backs off, and in the end gives up.
-    fn failed(&mut self, job: &Job, reason: &'static str, learnt: bool) {
+    fn failed(&mut self, job: &Job, reason: Abort, learnt: bool) {
         *self.counts.aborts.entry(reason).or_insert(0) += 1;
         match job.origin {
             Origin::Root(key) => {
@@ -371,26 +397,22 @@ impl Engine {
         }
     }
 
-    fn compile(&mut self, job: &Job, recording: &Recording) -> Result<TraceId, &'static str> {
-        let ops = plan::plan(recording).map_err(|error| {
-            tracing::debug!(%error, "not planned");
-            match error {
-                plan::PlanError::LiveFlags(_) => "live_flags",
-                plan::PlanError::OpenMerge(_) => "open_merge_block",
-                plan::PlanError::Branch(_) => "unsupported_branch",
-                plan::PlanError::Activation(_) => "disabled_across_activations",
-            }
+    fn compile(&mut self, job: &Job, recording: &Recording) -> Result<TraceId, Abort> {
+        let ops = plan::plan(recording).map_err(|(reason, ip)| {
+            tracing::debug!(%reason, ip = format_args!("{ip:#x}"), "not planned");
+            reason
         })?;
         self.install(job, recording, &ops).map_err(|error| {
             tracing::debug!(%error, "not compiled");
             match error {
                 InstallError::Cache(_) => {
                     self.full = true;
-                    "code_cache_full"
+                    Abort::CacheFull
                 }
-                InstallError::Copy(CopyError::Asm(_)) => "out_of_reach",
-                InstallError::Copy(CopyError::Unsupported { .. }) => "unsupported_instruction",
-                InstallError::Copy(CopyError::OpenMerge) => "open_merge_block",
+                InstallError::Copy(CopyError::Asm(_)) => Abort::OutOfReach,
+                InstallError::Copy(CopyError::Unsupported { .. }) => Abort::UnsupportedInstruction,
+                InstallError::Copy(CopyError::OpenMerge) => Abort::OpenMerge,
+                InstallError::Recording => Abort::Policy,
             }
         })
     }
@@ -399,19 +421,33 @@ impl Engine {
         let id = self.graph.traces.len() as TraceId;
         let first_exit = self.graph.exits.len() as u32;
         let link = match recording.end {
-            End::Shim { api: ApiFn::ForceEndTrace, return_address, .. } => Link::Native(return_address),
-            End::Shim { api: ApiFn::EndMergeBlock, ip, .. } => Link::Native(ip),
-            End::Shim { api, id, return_address, ip } => {
-                let key = AnchorKey { id, return_address };
-                self.slot(key, api, ip)?;
-                Link::Anchor(key)
-            }
+            End::Anchor {
+                api,
+                id,
+                return_address,
+                ip,
+                ..
+            } => match ApiFn::from_index(usize::from(api.0)) {
+                Some(ApiFn::ForceEndTrace) => Link::Native(return_address),
+                Some(ApiFn::EndMergeBlock) => Link::Native(ip),
+                Some(api) if api.is_anchor() => {
+                    let key = AnchorKey { id, return_address };
+                    self.slot(key, api, ip)?;
+                    Link::Anchor(key)
+                }
+                _ => return Err(InstallError::Recording),
+            },
+            End::Stopped { ip, .. } => Link::Native(ip),
         };
         let end = match link {
             Link::Native(target) => CopyEnd::Native { target },
             Link::Anchor(key) => {
                 let slot = self.graph.anchors[&key].slot.expect("just made");
-                CopyEnd::Anchor { ip: slot.native, id: key.id, slot: slot.address }
+                CopyEnd::Anchor {
+                    ip: slot.native,
+                    id: key.id,
+                    slot: slot.address,
+                }
             }
         };
         let start = match job.origin {
@@ -530,7 +566,9 @@ impl Engine {
 
     /// Makes a root unreachable. Whoever is in it leaves at the next turn.
     fn drop_root(&mut self, trace: TraceId) {
-        let Origin::Root(key) = self.graph.traces[trace as usize].origin else { return };
+        let Origin::Root(key) = self.graph.traces[trace as usize].origin else {
+            return;
+        };
         let _ = self.cache.set_entry(key.id, key.return_address, 0);
         if let Some(anchor) = self.graph.anchors.get_mut(&key)
             && anchor.state == AnchorState::Compiled(trace)
@@ -574,7 +612,11 @@ impl World for std::sync::Mutex<Engine> {
         self.lock().is_ok_and(|engine| {
             engine.full
                 || engine.declared.disabled.contains(&key.id)
-                || engine.graph.anchors.get(&key).is_some_and(|a| a.state == AnchorState::Blacklisted)
+                || engine
+                    .graph
+                    .anchors
+                    .get(&key)
+                    .is_some_and(|a| a.state == AnchorState::Blacklisted)
         })
     }
 }
@@ -585,4 +627,6 @@ enum InstallError {
     Cache(#[from] CacheError),
     #[error(transparent)]
     Copy(#[from] CopyError),
+    #[error("the recording ends at a function that ends no trace")]
+    Recording,
 }

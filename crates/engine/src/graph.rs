@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 
 use redmagic_proto::ApiFn;
+use redmagic_record::abort::Abort;
 use serde::Serialize;
 
 /// What names an anchor.
@@ -44,8 +45,8 @@ pub struct Anchor {
     pub state: AnchorState,
     /// Recordings that were aborted.
     pub aborts: u64,
-    /// Name of the last abort's reason.
-    pub last_abort: Option<&'static str>,
+    /// The last abort's reason.
+    pub last_abort: Option<Abort>,
     /// Address of its slot, and of its call.
     pub slot: Option<Slot>,
 }

@@ -19,7 +19,9 @@ impl SharedMemory {
     /// # Errors
     /// Those of mmap.
     pub fn map(file: &File, bytes: usize) -> io::Result<SharedMemory> {
-        Ok(SharedMemory { map: MmapOptions::new().len(bytes).map_raw(file)? })
+        Ok(SharedMemory {
+            map: MmapOptions::new().len(bytes).map_raw(file)?,
+        })
     }
 
     /// Its size in bytes.

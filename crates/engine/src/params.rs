@@ -94,7 +94,12 @@ pub struct ParamError {
 fn parse(variable: &'static str, text: &str, low: u64, high: u64) -> Result<u64, ParamError> {
     match text.trim().parse() {
         Ok(value) if (low..=high).contains(&value) => Ok(value),
-        _ => Err(ParamError { variable, text: text.to_owned(), low, high }),
+        _ => Err(ParamError {
+            variable,
+            text: text.to_owned(),
+            low,
+            high,
+        }),
     }
 }
 

@@ -6,21 +6,11 @@
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register, RflagsBits};
 use redmagic_emit::copy::{Op, ShimResult, Source};
 use redmagic_proto::ApiFn;
-use redmagic_record::{Inst, Recording, ShimCall, Step};
+use redmagic_record::abort::Abort;
+use redmagic_record::recording::{Inst, Recording, ShimCall, ShimExecution, Step};
 
-/// Why a Recording cannot be compiled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
-    /// Flags are read after an indirect jump that a compare would replace.
-    #[error("the indirect jump at {0:#x} leaves flags that are read later")]
-    LiveFlags(u64),
-    /// A merge block is open at the end, or closed without a begin.
-    #[error("the merge block at {0:#x} is not closed in the trace")]
-    OpenMerge(u64),
-    /// An instruction with a control flow that traces do not have.
-    #[error("the branch at {0:#x} is of a kind that traces do not have")]
-    Branch(u64),
-}
+/// Why a Recording cannot be copied, and where.
+pub type Refused = (Abort, u64);
 
 const STATUS_FLAGS: u32 =
     RflagsBits::OF | RflagsBits::SF | RflagsBits::ZF | RflagsBits::AF | RflagsBits::CF | RflagsBits::PF;
@@ -28,8 +18,8 @@ const STATUS_FLAGS: u32 =
 /// Plans the copy of a whole Recording.
 ///
 /// # Errors
-/// See [`PlanError`].
-pub fn plan(recording: &Recording) -> Result<Vec<Op>, PlanError> {
+/// The reason and the address.
+pub fn plan(recording: &Recording) -> Result<Vec<Op>, Refused> {
     let mut ops = Vec::with_capacity(recording.steps.len());
     let mut merges: Vec<(usize, u64)> = Vec::new();
     for (index, step) in recording.steps.iter().enumerate() {
@@ -41,12 +31,15 @@ pub fn plan(recording: &Recording) -> Result<Vec<Op>, PlanError> {
             }),
             Step::Shim(call) => shim(&mut ops, &mut merges, index, call)?,
             Step::Native(region) => {
-                ops.push(Op::Disabled { start: region.start_ip, enable_return: region.resume_ip });
+                ops.push(Op::Disabled {
+                    start: region.start_ip,
+                    enable_return: region.resume_ip,
+                });
             }
         }
     }
     match merges.last() {
-        Some((_, ip)) => Err(PlanError::OpenMerge(*ip)),
+        Some((_, ip)) => Err((Abort::OpenMerge, *ip)),
         None => Ok(ops),
     }
 }
@@ -54,57 +47,94 @@ pub fn plan(recording: &Recording) -> Result<Vec<Op>, PlanError> {
 fn source(step: usize, inst: &Inst) -> Source {
     let mut bytes = [0; 15];
     bytes[..inst.bytes.len()].copy_from_slice(&inst.bytes);
-    Source { ip: inst.ip, bytes, length: inst.bytes.len() as u8, step: step as u32 }
+    Source {
+        ip: inst.ip,
+        bytes,
+        length: inst.bytes.len() as u8,
+        step: step as u32,
+    }
 }
 
-fn instruction(ops: &mut Vec<Op>, index: usize, inst: &Inst, steps: &[Step]) -> Result<(), PlanError> {
+fn instruction(ops: &mut Vec<Op>, index: usize, inst: &Inst, steps: &[Step]) -> Result<(), Refused> {
     let code = source(index, inst);
     let decoded = code.decode();
     ops.push(match decoded.flow_control() {
         FlowControl::Next => Op::Copy { code },
-        FlowControl::ConditionalBranch => Op::Branch { code, taken: inst.next_ip != decoded.next_ip() },
+        FlowControl::ConditionalBranch => Op::Branch {
+            code,
+            taken: inst.next_ip != decoded.next_ip(),
+        },
         FlowControl::UnconditionalBranch if decoded.op0_kind() == OpKind::NearBranch64 => return Ok(()),
         FlowControl::IndirectBranch => {
             if flags_live(&steps[index + 1..]) {
-                return Err(PlanError::LiveFlags(inst.ip));
+                return Err((Abort::LiveFlags, inst.ip));
             }
-            Op::Jump { code, target: inst.next_ip }
+            Op::Jump {
+                code,
+                target: inst.next_ip,
+            }
         }
-        FlowControl::Call | FlowControl::IndirectCall if decoded.mnemonic() == Mnemonic::Call => {
-            Op::Call { code, target: inst.next_ip }
-        }
+        FlowControl::Call | FlowControl::IndirectCall if decoded.mnemonic() == Mnemonic::Call => Op::Call {
+            code,
+            target: inst.next_ip,
+        },
         FlowControl::Call if decoded.mnemonic() == Mnemonic::Syscall => Op::Copy { code },
-        FlowControl::Return if decoded.mnemonic() == Mnemonic::Ret => {
-            Op::Return { code, target: inst.next_ip }
-        }
-        _ => return Err(PlanError::Branch(inst.ip)),
+        FlowControl::Return if decoded.mnemonic() == Mnemonic::Ret => Op::Return {
+            code,
+            target: inst.next_ip,
+        },
+        _ => return Err((Abort::UnsupportedInstruction, inst.ip)),
     });
     Ok(())
 }
 
-fn shim(ops: &mut Vec<Op>, merges: &mut Vec<(usize, u64)>, index: usize, call: &ShimCall) -> Result<(), PlanError> {
+fn shim(ops: &mut Vec<Op>, merges: &mut Vec<(usize, u64)>, index: usize, call: &ShimCall) -> Result<(), Refused> {
     let ip = call.call.ip;
-    match call.api {
+    if matches!(call.action, ShimExecution::Executed(_)) {
+        ops.push(Op::Residual {
+            code: source(index, &call.call),
+            return_address: call.return_address,
+        });
+        return Ok(());
+    }
+    let Some(api) = ApiFn::from_index(usize::from(call.api.0)) else {
+        return Err((Abort::LostTrack, ip));
+    };
+    match api {
         ApiFn::Promote => {
-            ops.push(Op::GuardArgument { ip, value: call.args[0] });
-            ops.push(Op::Result { value: ShimResult::Argument });
+            ops.push(Op::GuardArgument {
+                ip,
+                value: call.args[0],
+            });
+            ops.push(Op::Result {
+                value: ShimResult::Argument,
+            });
         }
-        ApiFn::IsTraced => ops.push(Op::Result { value: ShimResult::Constant(call.result as u32) }),
+        ApiFn::IsTraced => ops.push(Op::Result {
+            value: ShimResult::Constant(call.result as u32),
+        }),
         ApiFn::BeginMergeBlock => {
             merges.push((ops.len(), ip));
             // The end's return address is filled in when it is met.
             ops.push(Op::BeginMerge { end_return: 0 });
         }
         ApiFn::EndMergeBlock => {
-            let (begin, _) = merges.pop().ok_or(PlanError::OpenMerge(ip))?;
-            ops[begin] = Op::BeginMerge { end_return: call.return_address };
+            let (begin, _) = merges.pop().ok_or((Abort::OpenMerge, ip))?;
+            ops[begin] = Op::BeginMerge {
+                end_return: call.return_address,
+            };
             ops.push(Op::EndMerge);
         }
-        _ => ops.push(Op::Result { value: ShimResult::Nothing }),
+        _ => ops.push(Op::Result {
+            value: ShimResult::Nothing,
+        }),
     }
     let code = source(index, &call.call).decode();
     if code.flow_control() != FlowControl::Call && code.flow_control() != FlowControl::IndirectCall {
-        ops.push(Op::ReturnFromShim { ip, target: call.return_address });
+        ops.push(Op::ReturnFromShim {
+            ip,
+            target: call.return_address,
+        });
     }
     Ok(())
 }
@@ -119,7 +149,10 @@ fn flags_live(steps: &[Step]) -> bool {
         if decoded.rflags_read() & open != 0 {
             return true;
         }
-        if matches!(decoded.flow_control(), FlowControl::Call | FlowControl::IndirectCall | FlowControl::Return) {
+        if matches!(
+            decoded.flow_control(),
+            FlowControl::Call | FlowControl::IndirectCall | FlowControl::Return
+        ) {
             return false;
         }
         if !may_keep_flags(&decoded) {

@@ -40,7 +40,14 @@ pub struct Functions {
 /// Functions that return twice: a jump buffer must not hold an address of generated code,
 /// so whoever calls them is kept as a call, whole.
 pub const RETURNS_TWICE: &[&str] = &[
-    "setjmp", "_setjmp", "sigsetjmp", "__sigsetjmp", "getcontext", "swapcontext", "vfork", "savectx",
+    "setjmp",
+    "_setjmp",
+    "sigsetjmp",
+    "__sigsetjmp",
+    "getcontext",
+    "swapcontext",
+    "vfork",
+    "savectx",
 ];
 
 /// The policy of one recording.
@@ -106,7 +113,10 @@ impl<'a, W: World> Policy<'a, W> {
     }
 
     fn anchor(&mut self, api: ApiFn, site: &ShimCallSite) -> ShimAction {
-        let key = AnchorKey { id: site.args[0], return_address: site.return_address };
+        let key = AnchorKey {
+            id: site.args[0],
+            return_address: site.return_address,
+        };
         if site.tail {
             // A trace can be entered only where a call returns to.
             return ShimAction::Skip { result: 0 };
@@ -156,7 +166,9 @@ impl<W: World> Guide for Policy<'_, W> {
     }
 
     fn on_inst(&mut self, ip: u64, instruction: &Instruction, depth: i32) -> Flow {
-        let Ok(depth) = usize::try_from(depth) else { return Flow::Continue };
+        let Ok(depth) = usize::try_from(depth) else {
+            return Flow::Continue;
+        };
         if depth > 0
             && matches!(
                 instruction.flow_control(),
@@ -187,9 +199,7 @@ impl<W: World> Guide for Policy<'_, W> {
                 self.anchor(api, site)
             }
             ApiFn::FellthroughBranch => match self.origin {
-                Origin::Root(key) if key.id == site.args[0] && self.frames == 0 => {
-                    ShimAction::Abort(Abort::LoopLeft)
-                }
+                Origin::Root(key) if key.id == site.args[0] && self.frames == 0 => ShimAction::Abort(Abort::LoopLeft),
                 _ => ShimAction::Skip { result: 0 },
             },
             ApiFn::ForceEndTrace => match self.origin {

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use redmagic_proto::registry::{
-    KIND_CONSTANT_MEMORY, KIND_DISABLED_BRANCH, KIND_DO_NOT_TRACE, KIND_ELIDABLE,
-};
+use redmagic_proto::registry::{KIND_CONSTANT_MEMORY, KIND_DISABLED_BRANCH, KIND_DO_NOT_TRACE, KIND_ELIDABLE};
 
 /// A consistent copy of a target's registry.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +32,14 @@ pub struct ConstantRange {
 }
 
 impl Declarations {
+    /// Nothing yet; `incomplete` if the target could not note everything.
+    pub fn new(incomplete: bool) -> Declarations {
+        Declarations {
+            incomplete,
+            ..Declarations::default()
+        }
+    }
+
     /// Takes in one record. Unknown kinds are ignored: the memory is the target's.
     pub fn add(&mut self, kind: u64, key: u64, length: u64, serial: u64) {
         match kind {
@@ -48,7 +54,14 @@ impl Declarations {
                 self.disabled.insert(key);
             }
             KIND_CONSTANT_MEMORY => {
-                self.constant.insert(key, ConstantRange { start: key, length, serial });
+                self.constant.insert(
+                    key,
+                    ConstantRange {
+                        start: key,
+                        length,
+                        serial,
+                    },
+                );
             }
             _ => {}
         }

@@ -57,11 +57,7 @@ fn main() {
             bind(0, own);
         }
         let mut thread = stop(child.pid);
-        send_into(
-            &mut thread,
-            work as *const () as u64,
-            [words.as_ptr() as u64, N, 0],
-        );
+        send_into(&mut thread, work as *const () as u64, [words.as_ptr() as u64, N, 0]);
         let bare = (!pin).then(|| {
             let begin = Instant::now();
             for _ in 0..5000 {
@@ -70,11 +66,7 @@ fn main() {
             }
             begin.elapsed().as_secs_f64() * 1e6 / 5000.0
         });
-        send_into(
-            &mut thread,
-            work as *const () as u64,
-            [words.as_ptr() as u64, N, 0],
-        );
+        send_into(&mut thread, work as *const () as u64, [words.as_ptr() as u64, N, 0]);
         let limits = Limits {
             pin,
             max_time: Duration::from_secs(60),
@@ -83,9 +75,7 @@ fn main() {
         let outcome = record_with(thread, &mut Table::default(), &no_api, &limits);
         let recording = outcome.result.expect("recording");
         let each = outcome.stats.time.as_secs_f64() * 1e6 / recording.steps.len() as f64;
-        let bytes = redmagic_record::codec::encode(&recording)
-            .expect("encode")
-            .len();
+        let bytes = redmagic_record::codec::encode(&recording).expect("encode").len();
         println!(
             "{name:32} bare step + registers {:>6} us, recorded step {each:5.1} us, {:.1} bytes a step",
             bare.map_or("-".into(), |b| format!("{b:.1}")),

@@ -77,6 +77,20 @@ abort_reasons! {
     TooLong = "too-long", User, "more instructions than the limit for one recording";
     TooSlow = "too-slow", User, "the recording took longer than its time limit";
     TooManySignals = "too-many-signals", Nobody, "more signals than the limit for one recording";
+    // The shape of the trace.
+    InnerLoop = "inner-loop", Nobody, "an inner loop that has no trace yet; it is recorded first";
+    LoopLeft = "loop-left", Nobody, "the loop ended while it was recorded";
+    FrameLeft = "frame-left", Nobody, "the activation in which the recording began ended";
+    NativeLoop = "native-loop", Nobody, "a loop inside a called function; the function is kept as a call from now on";
+    ReturnsTwice = "returns-twice", Nobody, "a call of setjmp or its like; its caller is kept as a call from now on";
+    Unbalanced = "unbalanced", Embedder, "temp_enable without a temp_disable";
+    // What cannot be compiled.
+    LiveFlags = "live-flags", Developer, "an indirect jump that leaves flags which are read later";
+    OpenMerge = "open-merge-block", Embedder, "a merge block that is not closed within the trace";
+    UnsupportedInstruction = "unsupported-instruction", Developer, "an instruction that the copy tier cannot repeat elsewhere";
+    OutOfReach = "out-of-reach", User, "code or data more than 2 GiB from the code region";
+    CacheFull = "code-cache-full", User, "the code region is full: REDMAGIC_CODESIZE sets its size";
+    Disabled = "disabled", Embedder, "redmagic_disable_branch was called for this id";
     // Ends.
     Died = "died", Nobody, "the thread ended";
     Exec = "exec", Nobody, "the program replaced itself by another";

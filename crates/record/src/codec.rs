@@ -30,9 +30,7 @@ pub enum CodecError {
     #[error("not a recording: it begins with {0:02x?} and not with \"RMREC\"")]
     Magic(Vec<u8>),
     /// A version that this program does not read.
-    #[error(
-        "recording of format version {found}; this program reads version {VERSION}: use the redmagic that made it"
-    )]
+    #[error("recording of format version {found}; this program reads version {VERSION}: use the redmagic that made it")]
     Version {
         /// Version in the file.
         found: u8,
@@ -95,8 +93,7 @@ fn config() -> impl bincode::config::Config {
 /// # Errors
 /// [`CodecError::Body`] when it is larger than [`MAX_BODY`].
 pub fn encode(recording: &Recording) -> Result<Vec<u8>, CodecError> {
-    let body = bincode::serde::encode_to_vec(recording, config())
-        .map_err(|e| CodecError::Body(e.to_string()))?;
+    let body = bincode::serde::encode_to_vec(recording, config()).map_err(|e| CodecError::Body(e.to_string()))?;
     if body.len() > MAX_BODY {
         return Err(CodecError::Body(format!(
             "{} bytes, more than the {MAX_BODY} that can be read back",
@@ -137,20 +134,12 @@ pub fn decode(bytes: &[u8]) -> Result<Recording, CodecError> {
             &header[6..8]
         )));
     }
-    let word = |at: usize| {
-        u64::from_le_bytes(
-            header[at..at + 8]
-                .try_into()
-                .expect("eight bytes of a 24-byte header"),
-        )
-    };
+    let word = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes of a 24-byte header"));
     let (len, expected) = (word(8), word(16));
     let len = usize::try_from(len)
         .ok()
         .filter(|&len| len <= MAX_BODY)
-        .ok_or_else(|| {
-            CodecError::Header(format!("a body of {len} bytes, the limit is {MAX_BODY}"))
-        })?;
+        .ok_or_else(|| CodecError::Header(format!("a body of {len} bytes, the limit is {MAX_BODY}")))?;
     if body.len() < len {
         return Err(CodecError::Truncated {
             part: "body",
@@ -173,8 +162,7 @@ pub fn decode(bytes: &[u8]) -> Result<Recording, CodecError> {
 
 fn decode_body(body: &[u8]) -> Result<Recording, CodecError> {
     let (recording, used): (Recording, usize) =
-        bincode::serde::borrow_decode_from_slice(body, config())
-            .map_err(|e| CodecError::Body(e.to_string()))?;
+        bincode::serde::borrow_decode_from_slice(body, config()).map_err(|e| CodecError::Body(e.to_string()))?;
     if used != body.len() {
         return Err(CodecError::Trailing {
             end: HEADER + used,
@@ -315,10 +303,7 @@ mod tests {
         let bytes = encode(&sample()).unwrap();
         for len in 0..bytes.len() {
             let error = decode(&bytes[..len]).unwrap_err();
-            assert!(
-                matches!(error, CodecError::Truncated { .. }),
-                "{len}: {error}"
-            );
+            assert!(matches!(error, CodecError::Truncated { .. }), "{len}: {error}");
         }
         // The body alone, without the protection of length and checksum.
         for len in 0..bytes.len() - HEADER {
@@ -338,15 +323,9 @@ mod tests {
         assert!(matches!(damaged(5, 9), CodecError::Version { found: 9 }));
         assert!(matches!(damaged(6, 1), CodecError::Header(_)));
         assert!(matches!(damaged(15, 0xff), CodecError::Header(_)));
-        assert!(matches!(
-            damaged(16, good[16] ^ 1),
-            CodecError::Checksum { .. }
-        ));
+        assert!(matches!(damaged(16, good[16] ^ 1), CodecError::Checksum { .. }));
         let last = good.len() - 1;
-        assert!(matches!(
-            damaged(last, good[last] ^ 1),
-            CodecError::Checksum { .. }
-        ));
+        assert!(matches!(damaged(last, good[last] ^ 1), CodecError::Checksum { .. }));
         let mut longer = good.clone();
         longer.push(0);
         assert!(matches!(

@@ -52,6 +52,8 @@ pub struct ShimCallSite {
     pub ip: u64,
     /// rsp when it has returned.
     pub rsp: u64,
+    /// A jump: the function returns to the caller's caller.
+    pub tail: bool,
     /// Inlined calls that are open.
     pub depth: u32,
 }

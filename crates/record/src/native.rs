@@ -37,11 +37,7 @@ impl From<Abort> for Fail {
 
 impl From<Error> for Fail {
     fn from(error: Error) -> Self {
-        let reason = if error.is_gone() {
-            Abort::Died
-        } else {
-            Abort::Traced
-        };
+        let reason = if error.is_gone() { Abort::Died } else { Abort::Traced };
         Fail {
             reason,
             detail: error.to_string(),

@@ -43,8 +43,7 @@ fn register(regs: &Gprs, register: Register) -> Option<u64> {
 
 /// Whether the instruction repeats, as `rcx` says.
 pub(crate) fn repeats(instruction: &Instruction) -> bool {
-    instruction.is_string_instruction()
-        && (instruction.has_rep_prefix() || instruction.has_repne_prefix())
+    instruction.is_string_instruction() && (instruction.has_rep_prefix() || instruction.has_repne_prefix())
 }
 
 /// The memory that `instruction` is about to use.
@@ -175,10 +174,7 @@ mod tests {
         // push rax; pop rax; call +0; ret
         assert_eq!(of(&[0x50], &regs).unwrap(), one(0x7ff8, 8, Write));
         assert_eq!(of(&[0x58], &regs).unwrap(), one(0x8000, 8, Read));
-        assert_eq!(
-            of(&[0xe8, 0, 0, 0, 0], &regs).unwrap(),
-            one(0x7ff8, 8, Write)
-        );
+        assert_eq!(of(&[0xe8, 0, 0, 0, 0], &regs).unwrap(), one(0x7ff8, 8, Write));
         assert_eq!(of(&[0xc3], &regs).unwrap(), one(0x8000, 8, Read));
         // lea rax, [rbx]; nop dword ptr [rax]; prefetcht0 [rax]
         assert_eq!(of(&[0x48, 0x8d, 0x03], &regs).unwrap(), []);
@@ -190,24 +186,15 @@ mod tests {
             v.sort_by_key(|o| o.addr);
             v
         };
-        assert_eq!(
-            both(&regs),
-            [rep(0x100, 24, Read, 8), rep(0x200, 24, Write, 8)]
-        );
+        assert_eq!(both(&regs), [rep(0x100, 24, Read, 8), rep(0x200, 24, Write, 8)]);
         assert_eq!(
             both(&down),
             [rep(0x100 - 16, 24, Read, 8), rep(0x200 - 16, 24, Write, 8)]
         );
         assert_eq!(both(&none), []);
-        assert_eq!(
-            of(&[0xf3, 0xab], &regs).unwrap(),
-            [rep(0x200, 12, Write, 4)]
-        );
+        assert_eq!(of(&[0xf3, 0xab], &regs).unwrap(), [rep(0x200, 12, Write, 4)]);
         // vpgatherdd xmm0, [rax + xmm1], xmm2 and xsave [rax] are refused.
-        assert_eq!(
-            of(&[0xc4, 0xe2, 0x69, 0x90, 0x04, 0x08], &regs),
-            Err(Abort::Gather)
-        );
+        assert_eq!(of(&[0xc4, 0xe2, 0x69, 0x90, 0x04, 0x08], &regs), Err(Abort::Gather));
         assert_eq!(of(&[0x0f, 0xae, 0x20], &regs), Err(Abort::UnknownSize));
     }
 }

@@ -21,9 +21,7 @@ impl Pin {
     pub(crate) fn to(tid: i32) -> Option<Self> {
         let mut original = MaybeUninit::<libc::cpu_set_t>::zeroed();
         // SAFETY: the set is zeroed and of the size given; 0 is the calling thread.
-        let got = unsafe {
-            libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), original.as_mut_ptr())
-        };
+        let got = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), original.as_mut_ptr()) };
         if got != 0 {
             return None;
         }

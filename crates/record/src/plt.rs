@@ -28,14 +28,8 @@ pub(crate) fn resolve(text: &mut TextCache, memory: Memory, target: u64) -> Reso
         let skip = if bytes.starts_with(&ENDBR64) { 4 } else { 0 };
         let rest = &bytes[skip..];
         // push imm32; [bnd] jmp rel32: only reached through a slot, or it could be any function's beginning.
-        if hop > 0
-            && rest.first() == Some(&0x68)
-            && matches!(rest.get(5..), Some([0xe9, ..] | [0xf2, 0xe9, ..]))
-        {
-            return Resolved {
-                address,
-                lazy: true,
-            };
+        if hop > 0 && rest.first() == Some(&0x68) && matches!(rest.get(5..), Some([0xe9, ..] | [0xf2, 0xe9, ..])) {
+            return Resolved { address, lazy: true };
         }
         let prefix = usize::from(rest.first() == Some(&0xf2));
         let Some([0xff, 0x25, displacement @ ..]) = rest.get(prefix..) else {
@@ -56,8 +50,5 @@ pub(crate) fn resolve(text: &mut TextCache, memory: Memory, target: u64) -> Reso
         }
         address = to;
     }
-    Resolved {
-        address,
-        lazy: false,
-    }
+    Resolved { address, lazy: false }
 }

@@ -372,10 +372,7 @@ mod small_seq {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
     use smallvec::{Array, SmallVec};
 
-    pub fn serialize<A: Array, S: Serializer>(
-        vec: &SmallVec<A>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error>
+    pub fn serialize<A: Array, S: Serializer>(vec: &SmallVec<A>, serializer: S) -> Result<S::Ok, S::Error>
     where
         A::Item: Serialize,
     {
@@ -386,9 +383,7 @@ mod small_seq {
         seq.end()
     }
 
-    pub fn deserialize<'de, A: Array, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<SmallVec<A>, D::Error>
+    pub fn deserialize<'de, A: Array, D: Deserializer<'de>>(deserializer: D) -> Result<SmallVec<A>, D::Error>
     where
         A::Item: Deserialize<'de>,
     {
@@ -401,10 +396,7 @@ mod small_seq {
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("a sequence")
             }
-            fn visit_seq<S: serde::de::SeqAccess<'de>>(
-                self,
-                mut seq: S,
-            ) -> Result<SmallVec<A>, S::Error> {
+            fn visit_seq<S: serde::de::SeqAccess<'de>>(self, mut seq: S) -> Result<SmallVec<A>, S::Error> {
                 let mut vec = SmallVec::new();
                 while let Some(item) = seq.next_element()? {
                     vec.push(item);

@@ -26,8 +26,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use iced_x86::{
-    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
-    OpKind, Register,
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register,
 };
 use redmagic_tracee::memory::{Memory, TextCache};
 use redmagic_tracee::process::Status;
@@ -43,8 +42,8 @@ use crate::operands::{self, Operand};
 use crate::pin::{self, Pin};
 use crate::plt;
 use crate::recording::{
-    AccessKind, Anchor, Api, Bytes, End, ImageRange, Inst, InstBytes, MAX_VALUE, MemAccess, Meta,
-    NativeRegion, Recording, RegisterFile, Residual, ShimCall, ShimExecution, Step,
+    AccessKind, Anchor, Api, Bytes, End, ImageRange, Inst, InstBytes, MAX_VALUE, MemAccess, Meta, NativeRegion,
+    Recording, RegisterFile, Residual, ShimCall, ShimExecution, Step,
 };
 
 /// What is recorded.
@@ -200,11 +199,7 @@ pub fn record(thread: Stopped, ctx: &Ctx<'_>, guide: &mut dyn Guide, limits: &Li
         }),
     };
     let thread = recorder.thread.death().is_none().then_some(recorder.thread);
-    Outcome {
-        thread,
-        result,
-        stats,
-    }
+    Outcome { thread, result, stats }
 }
 
 /// What must be known or put back at the end.
@@ -351,9 +346,7 @@ impl Recorder<'_> {
                 return self.syscall(instruction);
             }
             FlowControl::Call | FlowControl::IndirectCall => self.transfer(instruction, false)?,
-            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch => {
-                self.transfer(instruction, true)?
-            }
+            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch => self.transfer(instruction, true)?,
             FlowControl::Return => {
                 self.plain(instruction)?;
                 self.depth -= 1;
@@ -389,10 +382,7 @@ impl Recorder<'_> {
             }
         }
         let (return_address, rsp) = if jump {
-            (
-                self.memory.read_u64(self.regs.rsp)?,
-                self.regs.rsp.wrapping_add(8),
-            )
+            (self.memory.read_u64(self.regs.rsp)?, self.regs.rsp.wrapping_add(8))
         } else {
             (instruction.next_ip(), self.regs.rsp)
         };
@@ -428,20 +418,16 @@ impl Recorder<'_> {
             OpKind::Register => Some(self.regs[instruction.op0_register().number()]),
             OpKind::Memory => {
                 let regs = &self.regs;
-                let address =
-                    instruction.virtual_address(0, 0, |register, _, _| match register {
-                        Register::None
-                        | Register::RIP
-                        | Register::DS
-                        | Register::SS
-                        | Register::ES
-                        | Register::CS => Some(0),
-                        Register::FS => Some(regs.fs_base),
-                        Register::GS => Some(regs.gs_base),
-                        r if r.is_gpr64() => Some(regs[r.number()]),
-                        r if r.is_gpr32() => Some(regs[r.number()] & 0xffff_ffff),
-                        _ => None,
-                    })?;
+                let address = instruction.virtual_address(0, 0, |register, _, _| match register {
+                    Register::None | Register::RIP | Register::DS | Register::SS | Register::ES | Register::CS => {
+                        Some(0)
+                    }
+                    Register::FS => Some(regs.fs_base),
+                    Register::GS => Some(regs.gs_base),
+                    r if r.is_gpr64() => Some(regs[r.number()]),
+                    r if r.is_gpr32() => Some(regs[r.number()] & 0xffff_ffff),
+                    _ => None,
+                })?;
                 self.memory.read_u64(address).ok()
             }
             _ => None,
@@ -483,12 +469,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    fn inst(
-        &mut self,
-        instruction: &Instruction,
-        next_ip: u64,
-        mem: SmallVec<[MemAccess; 1]>,
-    ) -> Result<Inst, Fail> {
+    fn inst(&mut self, instruction: &Instruction, next_ip: u64, mem: SmallVec<[MemAccess; 1]>) -> Result<Inst, Fail> {
         let mut bytes = [0; 15];
         let len = instruction.len();
         self.text.read(instruction.ip(), &mut bytes[..len])?;
@@ -552,11 +533,10 @@ impl Recorder<'_> {
                     pin.follow(self.thread.tid());
                 }
             }
-            match self.thread.resume_and_wait(
-                Resume::Step,
-                None,
-                Some(self.limits.residual_time),
-            )? {
+            match self
+                .thread
+                .resume_and_wait(Resume::Step, None, Some(self.limits.residual_time))?
+            {
                 Stop::At(StopReason::Step) => {
                     self.regs = self.thread.regs()?;
                     return Ok(());
@@ -585,11 +565,8 @@ impl Recorder<'_> {
                     }
                     if is_restart(self.thread.regs()?.rax) {
                         // Its trap is queued behind the interrupt: take it, or the program gets it.
-                        self.thread.resume_and_wait(
-                            Resume::Step,
-                            None,
-                            Some(self.limits.residual_time),
-                        )?;
+                        self.thread
+                            .resume_and_wait(Resume::Step, None, Some(self.limits.residual_time))?;
                         return Err(Abort::SyscallBlocked.into());
                     }
                 }
@@ -642,11 +619,7 @@ impl Recorder<'_> {
                     late: Abort::TooSlow,
                     escaped: Abort::LostTrack,
                 };
-                self.native(
-                    (instruction.next_ip(), self.regs.rsp),
-                    self.limits.residual_time,
-                    names,
-                )?;
+                self.native((instruction.next_ip(), self.regs.rsp), self.limits.residual_time, names)?;
             } else {
                 self.step()?;
             }
@@ -676,14 +649,7 @@ impl Recorder<'_> {
 
     fn native(&mut self, there: (u64, u64), limit: Duration, names: Names) -> Result<(), Fail> {
         self.stats.native_runs += 1;
-        self.regs = native::run_until(
-            &mut self.thread,
-            there,
-            None,
-            limit,
-            names,
-            &mut self.stats.signals,
-        )?;
+        self.regs = native::run_until(&mut self.thread, there, None, limit, names, &mut self.stats.signals)?;
         Ok(())
     }
 
@@ -759,11 +725,7 @@ impl Recorder<'_> {
             late: Abort::CallTimeout,
             escaped: Abort::CallEscaped,
         };
-        self.native(
-            (site.return_address, site.rsp),
-            self.limits.residual_time,
-            names,
-        )?;
+        self.native((site.return_address, site.rsp), self.limits.residual_time, names)?;
         let after = self.register_file()?;
         self.steps.push(Step::Residual(Residual {
             call,
@@ -798,6 +760,7 @@ impl Recorder<'_> {
             return_address,
             ip: call.ip,
             rsp,
+            tail: to_api.tail,
             depth: self.depth.max(0) as u32,
         };
         let action = self.guide.on_shim_call(&site);
@@ -958,13 +921,7 @@ fn refusal(instruction: &Instruction) -> Option<Abort> {
 }
 
 /// `repe cmps` and `repne scas` may end early: the operands are what was really touched.
-fn trim_repeat(
-    instruction: &Instruction,
-    before: &Gprs,
-    after: &Gprs,
-    operands: &mut [Operand],
-    values: &mut [Bytes],
-) {
+fn trim_repeat(instruction: &Instruction, before: &Gprs, after: &Gprs, operands: &mut [Operand], values: &mut [Bytes]) {
     if !matches!(
         instruction.mnemonic(),
         Mnemonic::Cmpsb
@@ -984,9 +941,7 @@ fn trim_repeat(
         let Some(element) = operand.element else {
             continue;
         };
-        let size = done
-            .saturating_mul(u64::from(element))
-            .min(u64::from(operand.size)) as u32;
+        let size = done.saturating_mul(u64::from(element)).min(u64::from(operand.size)) as u32;
         if back {
             // The touched part is the upper end, of which the value may have been cut off.
             let cut = (operand.size - size) as usize;

@@ -74,11 +74,7 @@ extern "C" fn tail_call_factorial(n: u64) -> u64 {
     std::arch::naked_asm!("nop", "jmp {factorial}", factorial = sym factorial)
 }
 
-fn run(
-    function: *const (),
-    arguments: [u64; 3],
-    guide: &mut Table,
-) -> (Result<Vec<Step>, Abort>, u64) {
+fn run(function: *const (), arguments: [u64; 3], guide: &mut Table) -> (Result<Vec<Step>, Abort>, u64) {
     let words = shared_words();
     let child = spinning_child(words, || {});
     let mut thread = stop(child.pid);
@@ -93,13 +89,9 @@ fn run(
 }
 
 fn residual(steps: &[Step]) -> &Residual {
-    let mut all = steps.iter().filter_map(|s| {
-        if let Step::Residual(r) = s {
-            Some(r)
-        } else {
-            None
-        }
-    });
+    let mut all = steps
+        .iter()
+        .filter_map(|s| if let Step::Residual(r) = s { Some(r) } else { None });
     let first = all.next().expect("a residual call");
     assert!(all.next().is_none());
     first
@@ -118,30 +110,17 @@ fn another_image_is_residual() {
     assert_eq!(rax, 8);
     assert_eq!(steps.len(), 7);
     let call = residual(&steps);
-    assert_eq!(
-        (call.target, call.call.next_ip, call.after.gpr[0]),
-        (strlen, strlen, 7)
-    );
+    assert_eq!((call.target, call.call.next_ip, call.after.gpr[0]), (strlen, strlen, 7));
     assert_eq!(call.after.rip, call.return_address);
-    assert_eq!(
-        call.return_address,
-        call.call.ip + call.call.bytes.len() as u64
-    );
+    assert_eq!(call.return_address, call.call.ip + call.call.bytes.len() as u64);
     assert!(call.after.xsave.len() >= 512);
-    assert_eq!(
-        call.call.mem[0].value[..],
-        call.return_address.to_le_bytes()
-    );
+    assert_eq!(call.call.mem[0].value[..], call.return_address.to_le_bytes());
 }
 
 #[test]
 fn the_own_image_is_inlined() {
     let mut guide = Table::default();
-    let (steps, rax) = run(
-        call_it as *const (),
-        [factorial as *const () as u64, 5, 0],
-        &mut guide,
-    );
+    let (steps, rax) = run(call_it as *const (), [factorial as *const () as u64, 5, 0], &mut guide);
     assert_eq!(rax, 121);
     assert!(steps.unwrap().iter().all(|s| matches!(s, Step::Inst(_))));
     assert_eq!(*guide.depths.iter().max().unwrap(), 6);
@@ -165,19 +144,13 @@ fn recursion_below_a_residual_call_is_one_step() {
 fn stubs_are_looked_through() {
     let text = c"four";
     let mut guide = Table::default();
-    let (steps, rax) = run(
-        call_strlen_stub as *const (),
-        [text.as_ptr() as u64, 0, 0],
-        &mut guide,
-    );
+    let (steps, rax) = run(call_strlen_stub as *const (), [text.as_ptr() as u64, 0, 0], &mut guide);
     let steps = steps.unwrap();
     assert_eq!((rax, steps.len()), (4, 4));
     let call = residual(&steps);
     assert_eq!(call.target, libc::strlen as *const () as u64);
     assert_eq!(call.call.next_ip, strlen_stub as *const () as u64);
-    assert!(
-        !guide.seen_calls[0].lazy && !guide.seen_calls[0].in_own_image && !guide.seen_calls[0].tail
-    );
+    assert!(!guide.seen_calls[0].lazy && !guide.seen_calls[0].in_own_image && !guide.seen_calls[0].tail);
 
     // A stub of an own function is stepped through.
     let mut guide = Table::default();
@@ -211,9 +184,7 @@ fn a_tail_call_out_of_the_image_returns_to_the_caller() {
 #[test]
 fn a_tail_call_of_a_named_function_is_a_call() {
     let mut guide = Table::default();
-    guide
-        .calls
-        .insert(factorial as *const () as u64, CallAction::Residual);
+    guide.calls.insert(factorial as *const () as u64, CallAction::Residual);
     let (steps, rax) = run(tail_call_factorial as *const (), [4, 0, 0], &mut guide);
     assert_eq!(rax, 24);
     assert_eq!(steps.unwrap().len(), 2);
@@ -240,11 +211,7 @@ fn a_call_that_never_returns_is_given_up_and_runs_on() {
     let child = spinning_child(words, || {});
     let mut thread = stop(child.pid);
     let f = jump_away as *const () as u64;
-    send_into(
-        &mut thread,
-        call_it as *const () as u64,
-        [f, words.as_ptr() as u64, 0],
-    );
+    send_into(&mut thread, call_it as *const () as u64, [f, words.as_ptr() as u64, 0]);
     let mut guide = Table::default();
     guide.calls.insert(f, CallAction::Residual);
     let limits = Limits {

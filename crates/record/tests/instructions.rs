@@ -67,10 +67,7 @@ fn a_loop_agrees_with_plain_stepping() {
     let outcome = record_with(thread, &mut guide, &no_api, &Limits::default());
     let recording = outcome.result.unwrap();
     check(&recording);
-    assert_eq!(
-        recording.steps.iter().map(|s| s.ip()).collect::<Vec<_>>(),
-        expected
-    );
+    assert_eq!(recording.steps.iter().map(|s| s.ip()).collect::<Vec<_>>(), expected);
     assert_eq!(
         recording.end,
         End::Stopped {
@@ -149,24 +146,12 @@ fn trap_flag_repeats_and_system_calls() {
     check(&recording);
     assert_eq!(recording.steps.len(), 21);
     assert_eq!(words[0].load(SeqCst) & 0x100, 0, "the trap flag was pushed");
-    assert_eq!(
-        words[1].load(SeqCst) & 0x100,
-        0,
-        "the trap flag was left in r11"
-    );
+    assert_eq!(words[1].load(SeqCst) & 0x100, 0, "the trap flag was left in r11");
     assert_eq!(words[2].load(SeqCst), child.pid as u64);
     let all = instructions(&recording);
     let movs = all[7];
-    let read = movs
-        .mem
-        .iter()
-        .find(|m| m.kind == AccessKind::Read)
-        .unwrap();
-    let write = movs
-        .mem
-        .iter()
-        .find(|m| m.kind == AccessKind::Write)
-        .unwrap();
+    let read = movs.mem.iter().find(|m| m.kind == AccessKind::Read).unwrap();
+    let write = movs.mem.iter().find(|m| m.kind == AccessKind::Write).unwrap();
     assert_eq!(
         (read.addr, read.size, write.addr, write.size),
         (base + 64, 20, base + 128, 20)
@@ -196,10 +181,7 @@ fn refused_instructions_are_not_executed() {
     let outcome = record_with(thread, &mut Table::default(), &no_api, &Limits::default());
     let aborted = outcome.result.unwrap_err();
     assert_eq!(aborted.reason, redmagic_record::abort::Abort::Interrupt);
-    assert_eq!(
-        (aborted.ip, aborted.steps),
-        (traps as *const () as u64 + 1, 1)
-    );
+    assert_eq!((aborted.ip, aborted.steps), (traps as *const () as u64 + 1, 1));
     assert_eq!(outcome.thread.unwrap().regs().unwrap().rip, aborted.ip);
 }
 
@@ -210,11 +192,7 @@ fn limits_hold() {
     words[8].store(1, SeqCst);
     let child = spinning_child(words, || {});
     let mut thread = stop(child.pid);
-    send_into(
-        &mut thread,
-        sum as *const () as u64,
-        [words.as_ptr() as u64, 40, 0],
-    );
+    send_into(&mut thread, sum as *const () as u64, [words.as_ptr() as u64, 40, 0]);
     let limits = Limits {
         max_steps: 50,
         ..Limits::default()
@@ -226,12 +204,7 @@ fn limits_hold() {
         max_time: std::time::Duration::ZERO,
         ..Limits::default()
     };
-    let outcome = record_with(
-        outcome.thread.unwrap(),
-        &mut Table::default(),
-        &no_api,
-        &limits,
-    );
+    let outcome = record_with(outcome.thread.unwrap(), &mut Table::default(), &no_api, &limits);
     assert_eq!(outcome.result.unwrap_err().reason, Abort::TooSlow);
     // And it still runs.
     drop(outcome.thread);
@@ -246,12 +219,7 @@ fn a_program_without_a_trap_handler_is_left_alone() {
             words[0].fetch_add(1, SeqCst);
         }
     });
-    let outcome = record_with(
-        stop(child.pid),
-        &mut Table::default(),
-        &no_api,
-        &Limits::default(),
-    );
+    let outcome = record_with(stop(child.pid), &mut Table::default(), &no_api, &Limits::default());
     assert_eq!(
         outcome.result.unwrap_err().reason,
         redmagic_record::abort::Abort::TrapNotCaught
@@ -271,11 +239,7 @@ fn a_blocked_sigtrap_is_blocked_again_and_its_handler_survives() {
     let mut thread = stop(child.pid);
     let mask = thread.sigmask().unwrap();
     assert_ne!(mask & 1 << 4, 0);
-    send_into(
-        &mut thread,
-        sum as *const () as u64,
-        [words.as_ptr() as u64, 3, 0],
-    );
+    send_into(&mut thread, sum as *const () as u64, [words.as_ptr() as u64, 3, 0]);
     let outcome = record_with(thread, &mut Table::default(), &no_api, &Limits::default());
     outcome.result.unwrap();
     assert_eq!(outcome.thread.unwrap().sigmask().unwrap(), mask);

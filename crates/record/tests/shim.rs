@@ -79,17 +79,10 @@ fn api(address: u64) -> Option<Api> {
         api_disable as *const () as u64,
         api_enable as *const () as u64,
     ];
-    table
-        .iter()
-        .position(|&a| a == address)
-        .map(|n| Api(n as u8))
+    table.iter().position(|&a| a == address).map(|n| Api(n as u8))
 }
 
-fn run(
-    function: *const (),
-    action: ShimAction,
-    guide: &mut Table,
-) -> (Outcome, &'static [AtomicU64; 64]) {
+fn run(function: *const (), action: ShimAction, guide: &mut Table) -> (Outcome, &'static [AtomicU64; 64]) {
     let words = shared_words();
     // The child is killed at the end of this function, but what it left in the words stays.
     let child = spinning_child(words, || {});
@@ -124,11 +117,7 @@ fn shim_call(outcome: &Outcome) -> &ShimCall {
 #[test]
 fn skipped() {
     let mut guide = Table::default();
-    let (outcome, words) = run(
-        through_stub as *const (),
-        ShimAction::Skip { result: 100 },
-        &mut guide,
-    );
+    let (outcome, words) = run(through_stub as *const (), ShimAction::Skip { result: 100 }, &mut guide);
     let call = shim_call(&outcome);
     assert_eq!(
         (call.result, &call.action, call.args[0], call.api),
@@ -138,44 +127,25 @@ fn skipped() {
     assert_eq!(call.rsp, outcome.result.as_ref().unwrap().start.rsp() - 8);
     assert_eq!(outcome.result.as_ref().unwrap().steps.len(), 5);
     assert_eq!((rax(&outcome), words[0].load(SeqCst)), (101, 0));
-    assert!(
-        guide.seen_calls.is_empty(),
-        "the C API is not asked about as a call"
-    );
+    assert!(guide.seen_calls.is_empty(), "the C API is not asked about as a call");
     assert_eq!(guide.seen_shim[0].ip, call.call.ip);
 }
 
 #[test]
 fn skipped_in_a_tail_call() {
     let mut guide = Table::default();
-    let (outcome, _) = run(
-        tail as *const (),
-        ShimAction::Skip { result: 100 },
-        &mut guide,
-    );
-    assert_eq!(
-        shim_call(&outcome).return_address,
-        landing as *const () as u64
-    );
-    assert_eq!(
-        (rax(&outcome), outcome.result.as_ref().unwrap().steps.len()),
-        (100, 2)
-    );
+    let (outcome, _) = run(tail as *const (), ShimAction::Skip { result: 100 }, &mut guide);
+    assert_eq!(shim_call(&outcome).return_address, landing as *const () as u64);
+    assert_eq!((rax(&outcome), outcome.result.as_ref().unwrap().steps.len()), (100, 2));
     assert_eq!(*guide.depths.last().unwrap(), -1);
 }
 
 #[test]
 fn run_natively() {
-    let (outcome, words) = run(
-        through_stub as *const (),
-        ShimAction::RunNative,
-        &mut Table::default(),
-    );
+    let (outcome, words) = run(through_stub as *const (), ShimAction::RunNative, &mut Table::default());
     let call = shim_call(&outcome);
     assert_eq!(call.result, 42);
-    assert!(
-        matches!(&call.action, ShimExecution::Executed(after) if after.rip == call.return_address)
-    );
+    assert!(matches!(&call.action, ShimExecution::Executed(after) if after.rip == call.return_address));
     assert_eq!((rax(&outcome), words[0].load(SeqCst)), (43, 1));
 }
 
@@ -193,11 +163,7 @@ fn stepped_into() {
 
 #[test]
 fn the_end() {
-    let (outcome, words) = run(
-        through_stub as *const (),
-        ShimAction::End,
-        &mut Table::default(),
-    );
+    let (outcome, words) = run(through_stub as *const (), ShimAction::End, &mut Table::default());
     let recording = outcome.result.unwrap();
     let start = through_stub as *const () as u64;
     let rsp = recording.start.rsp() - 8;
@@ -211,11 +177,7 @@ fn the_end() {
             rsp
         }
     );
-    assert_eq!(
-        recording.steps.len(),
-        1,
-        "neither the call nor the stub is a step"
-    );
+    assert_eq!(recording.steps.len(), 1, "neither the call nor the stub is a step");
     // The thread stands at the function, which it will execute.
     let thread = outcome.thread.unwrap();
     assert_eq!(thread.regs().unwrap().rip, api_double as *const () as u64);
@@ -238,10 +200,7 @@ fn native_until_the_matching_enable() {
         panic!("{:?}", recording.steps[1])
     };
     let start = region as *const () as u64;
-    assert_eq!(
-        (native.start_ip, native.resume_ip),
-        (start + 1, start + 1 + 5 * 5)
-    );
+    assert_eq!((native.start_ip, native.resume_ip), (start + 1, start + 1 + 5 * 5));
     assert_eq!(native.after.rip, native.resume_ip);
     assert_eq!(words[0].load(SeqCst), 5);
     assert_eq!(guide.seen_shim.len(), 1);

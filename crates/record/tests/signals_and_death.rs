@@ -53,11 +53,7 @@ fn a_storm_of_signals_changes_nothing() {
     WORDS.set(words).unwrap();
     let child = spinning_child(words, storm);
     let mut thread = stop(child.pid);
-    send_into(
-        &mut thread,
-        count as *const () as u64,
-        [words.as_ptr() as u64, 1000, 0],
-    );
+    send_into(&mut thread, count as *const () as u64, [words.as_ptr() as u64, 1000, 0]);
     let outcome = record_with(
         thread,
         &mut Table::default(),
@@ -94,11 +90,7 @@ fn a_signal_that_never_comes_back_is_given_up() {
         libc::signal(libc::SIGUSR1, forever as extern "C" fn(i32) as usize);
     });
     let mut thread = stop(child.pid);
-    send_into(
-        &mut thread,
-        count as *const () as u64,
-        [words.as_ptr() as u64, 1000, 0],
-    );
+    send_into(&mut thread, count as *const () as u64, [words.as_ptr() as u64, 1000, 0]);
     let pid = child.pid;
     // SAFETY: kill takes integers.
     let hook = Box::new(move |n| {
@@ -123,11 +115,7 @@ fn killed_at(step: usize, signal: i32) -> (Abort, bool, redmagic_tracee::testing
     let words = shared_words();
     let child = spinning_child(words, || {});
     let mut thread = stop(child.pid);
-    send_into(
-        &mut thread,
-        count as *const () as u64,
-        [words.as_ptr() as u64, 1000, 0],
-    );
+    send_into(&mut thread, count as *const () as u64, [words.as_ptr() as u64, 1000, 0]);
     let pid = child.pid;
     // SAFETY: kill takes integers.
     let hook = Box::new(move |n| {
@@ -189,11 +177,7 @@ fn a_blocking_system_call_ends_the_recording_and_then_completes() {
     let child = spinning_child(words, || {});
     let mut thread = stop(child.pid);
     let base = words.as_ptr() as u64;
-    send_into(
-        &mut thread,
-        sleep_and_tell as *const () as u64,
-        [base + 160, base, 0],
-    );
+    send_into(&mut thread, sleep_and_tell as *const () as u64, [base + 160, base, 0]);
     let begin = Instant::now();
     let outcome = record_with(thread, &mut Table::default(), &no_api, &Limits::default());
     assert_eq!(outcome.result.unwrap_err().reason, Abort::SyscallBlocked);
@@ -215,11 +199,7 @@ fn a_short_system_call_is_one_step() {
     let child = spinning_child(words, || {});
     let mut thread = stop(child.pid);
     let base = words.as_ptr() as u64;
-    send_into(
-        &mut thread,
-        sleep_and_tell as *const () as u64,
-        [base + 160, base, 0],
-    );
+    send_into(&mut thread, sleep_and_tell as *const () as u64, [base + 160, base, 0]);
     let outcome = record_with(thread, &mut Table::default(), &no_api, &Limits::default());
     let recording = outcome.result.unwrap();
     check(&recording);

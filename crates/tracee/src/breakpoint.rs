@@ -56,11 +56,7 @@ impl Breakpoint {
         }
         poke(thread.tid(), slot, address)?;
         // Type 00 (execute) and length 00 (one byte) are the only valid pair for instructions: just the enable bit.
-        poke(
-            thread.tid(),
-            DR7,
-            (enabled & !slot_mask(slot)) | 1 << (2 * slot),
-        )?;
+        poke(thread.tid(), DR7, (enabled & !slot_mask(slot)) | 1 << (2 * slot))?;
         Ok(Breakpoint {
             tid: thread.tid(),
             slot,

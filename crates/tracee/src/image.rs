@@ -62,14 +62,11 @@ impl Image {
     /// # Errors
     /// [`Error::Parse`] when nothing, or no ELF file, is mapped there; EACCES when the file may not be read.
     pub fn at(pid: i32, maps: &Maps, address: u64) -> Result<Self> {
-        let region = maps
-            .find(address)
-            .filter(|r| r.is_file())
-            .ok_or_else(|| Error::Parse {
-                what: format!("the image at {address:#x}"),
-                pid,
-                detail: "no file is mapped there".into(),
-            })?;
+        let region = maps.find(address).filter(|r| r.is_file()).ok_or_else(|| Error::Parse {
+            what: format!("the image at {address:#x}"),
+            pid,
+            detail: "no file is mapped there".into(),
+        })?;
         let bytes = read_mapped_file(pid, region)?;
         Image::parse(&region.path, &bytes, maps, region).map_err(|detail| Error::Parse {
             what: region.path.clone(),
@@ -103,15 +100,8 @@ impl Image {
     /// Every ELF file mapped executable in the process. Files that are no ELF files, or cannot be read, are left out.
     pub fn all(pid: i32, maps: &Maps) -> Vec<Self> {
         let mut images: Vec<Image> = Vec::new();
-        for region in maps
-            .regions()
-            .iter()
-            .filter(|r| r.perms.exec && r.is_file())
-        {
-            if images
-                .iter()
-                .any(|image| image.range.contains(&region.start))
-            {
+        for region in maps.regions().iter().filter(|r| r.perms.exec && r.is_file()) {
+            if images.iter().any(|image| image.range.contains(&region.start)) {
                 continue;
             }
             match Image::at(pid, maps, region.start) {
@@ -131,8 +121,7 @@ impl Image {
             .filter(|h| h.p_type == PT_LOAD && h.p_filesz > 0)
             .find_map(|h| {
                 let first_page = h.p_offset & !0xfff;
-                let inside = region.offset >= first_page
-                    && region.offset < h.p_offset.checked_add(h.p_filesz)?;
+                let inside = region.offset >= first_page && region.offset < h.p_offset.checked_add(h.p_filesz)?;
                 let exec_agrees = region.perms.exec == (h.p_flags & PF_X != 0);
                 (inside && exec_agrees).then(|| {
                     region
@@ -147,15 +136,9 @@ impl Image {
             let start = h.p_vaddr.wrapping_add(bias);
             start..start.saturating_add(h.p_memsz)
         };
-        let start = loads()
-            .map(|h| place(h).start)
-            .min()
-            .unwrap_or(region.start);
+        let start = loads().map(|h| place(h).start).min().unwrap_or(region.start);
         let end = loads().map(|h| place(h).end).max().unwrap_or(region.end);
-        let text = loads()
-            .filter(|h| h.p_flags & PF_X != 0)
-            .map(place)
-            .collect();
+        let text = loads().filter(|h| h.p_flags & PF_X != 0).map(place).collect();
         Ok(Image {
             path: path.to_owned(),
             is_64: elf.is_64,
@@ -221,38 +204,23 @@ fn open_checked(path: &str, inode: Option<u64>) -> Result<Vec<u8>, String> {
         return Err(format!("not a regular file of at most {MAX_FILE} bytes"));
     }
     let mut bytes = Vec::new();
-    file.take(MAX_FILE)
-        .read_to_end(&mut bytes)
-        .map_err(|e| e.to_string())?;
+    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
     Ok(bytes)
 }
 
 fn notes(elf: &Elf<'_>, bytes: &[u8], bias: u64, maps: &Maps) -> Vec<Note> {
     let mut out = Vec::new();
     for header in elf.program_headers.iter().filter(|h| h.p_type == PT_NOTE) {
-        let (Ok(start), Ok(size)) = (
-            usize::try_from(header.p_offset),
-            usize::try_from(header.p_filesz),
-        ) else {
+        let (Ok(start), Ok(size)) = (usize::try_from(header.p_offset), usize::try_from(header.p_filesz)) else {
             continue;
         };
-        let Some(segment) = start
-            .checked_add(size)
-            .and_then(|end| bytes.get(start..end))
-        else {
+        let Some(segment) = start.checked_add(size).and_then(|end| bytes.get(start..end)) else {
             continue;
         };
         // Notes are padded to 4 bytes, except in segments aligned to 8 (GNU property notes).
         let align = if header.p_align == 8 { 8 } else { 4 };
         let mut at = 0;
-        while let Some(next) = read_note(
-            segment,
-            at,
-            align,
-            header.p_vaddr.wrapping_add(bias),
-            maps,
-            &mut out,
-        ) {
+        while let Some(next) = read_note(segment, at, align, header.p_vaddr.wrapping_add(bias), maps, &mut out) {
             at = next;
         }
     }
@@ -260,19 +228,8 @@ fn notes(elf: &Elf<'_>, bytes: &[u8], bias: u64, maps: &Maps) -> Vec<Note> {
 }
 
 /// Reads the note at `at`; returns where the next one is, or `None` at the end or at a malformed one.
-fn read_note(
-    segment: &[u8],
-    at: usize,
-    align: usize,
-    base: u64,
-    maps: &Maps,
-    out: &mut Vec<Note>,
-) -> Option<usize> {
-    let word = |offset: usize| {
-        Some(u32::from_le_bytes(
-            segment.get(offset..offset + 4)?.try_into().ok()?,
-        ))
-    };
+fn read_note(segment: &[u8], at: usize, align: usize, base: u64, maps: &Maps, out: &mut Vec<Note>) -> Option<usize> {
+    let word = |offset: usize| Some(u32::from_le_bytes(segment.get(offset..offset + 4)?.try_into().ok()?));
     let (name_len, desc_len, kind) = (word(at)? as usize, word(at + 4)? as usize, word(at + 8)?);
     let name_at = at + 12;
     let name = segment.get(name_at..name_at.checked_add(name_len)?)?;
@@ -280,9 +237,7 @@ fn read_note(
     let desc = segment.get(desc_at..desc_at.checked_add(desc_len)?)?;
     let address = base.wrapping_add(desc_at as u64);
     out.push(Note {
-        name: String::from_utf8_lossy(name)
-            .trim_end_matches('\0')
-            .to_owned(),
+        name: String::from_utf8_lossy(name).trim_end_matches('\0').to_owned(),
         kind,
         desc: desc.to_vec(),
         address: maps.find(address).map(|_| address),
@@ -336,10 +291,7 @@ mod tests {
         assert!(symbol.name.contains("own_executable"), "{symbol:?}");
         assert_eq!(offset, 0);
         assert!(image.function_at(0).is_none());
-        let build_id = image
-            .notes_named("GNU")
-            .next()
-            .expect("the linker writes GNU notes");
+        let build_id = image.notes_named("GNU").next().expect("the linker writes GNU notes");
         let address = build_id.address.expect("notes are in a loaded segment");
         let there = crate::memory::Memory::new(pid)
             .read_vec(address, build_id.desc.len())

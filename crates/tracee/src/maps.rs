@@ -101,9 +101,10 @@ impl Maps {
     /// The lowest address of the image (all adjacent regions of the same file) that `address` is in, and one past its highest.
     pub fn image_range(&self, address: u64) -> Option<Range<u64>> {
         let region = self.find(address)?;
-        let same = self.regions.iter().filter(|r| {
-            (r.device, r.inode, &r.path) == (region.device, region.inode, &region.path)
-        });
+        let same = self
+            .regions
+            .iter()
+            .filter(|r| (r.device, r.inode, &r.path) == (region.device, region.inode, &region.path));
         same.fold(None, |range: Option<Range<u64>>, r| {
             Some(range.map_or(r.start..r.end, |o| o.start.min(r.start)..o.end.max(r.end)))
         })
@@ -173,10 +174,7 @@ fn parse_line(line: &str) -> Option<Region> {
     if flags.len() != 4 {
         return None;
     }
-    let (start, end) = (
-        u64::from_str_radix(start, 16).ok()?,
-        u64::from_str_radix(end, 16).ok()?,
-    );
+    let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
     if end < start {
         return None;
     }
@@ -248,22 +246,15 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
     fn gap_is_near_free_and_aligned() {
         let maps = Maps::parse(TEXT).unwrap();
         let near = 0x5555_5555_4000..0x5555_5555_8000;
-        let at = maps
-            .find_gap(near.clone(), 1 << 31, 0x1_0000, PAGE)
-            .unwrap();
+        let at = maps.find_gap(near.clone(), 1 << 31, 0x1_0000, PAGE).unwrap();
         // Just below or above the image, one guard page apart.
         assert!(
             at == 0x5555_5555_9000 || at + 0x1_0000 + PAGE == 0x5555_5555_4000,
             "{at:#x}"
         );
-        let big = maps
-            .find_gap(near.clone(), 1 << 31, 1 << 28, 1 << 21)
-            .unwrap();
+        let big = maps.find_gap(near.clone(), 1 << 31, 1 << 28, 1 << 21).unwrap();
         assert_eq!(big % (1 << 21), 0);
-        assert!(
-            near.end - big.min(near.end) <= 1 << 31
-                && (big + (1 << 28)).saturating_sub(near.start) <= 1 << 31
-        );
+        assert!(near.end - big.min(near.end) <= 1 << 31 && (big + (1 << 28)).saturating_sub(near.start) <= 1 << 31);
         assert!(
             maps.regions()
                 .iter()

@@ -126,9 +126,7 @@ impl Memory {
     pub fn read_pod<T: Pod>(self, address: u64) -> Result<T> {
         let mut value = MaybeUninit::<T>::zeroed();
         // SAFETY: the slice covers exactly `value`, which is initialised (zeroed) and not otherwise borrowed.
-        let bytes = unsafe {
-            std::slice::from_raw_parts_mut(value.as_mut_ptr().cast::<u8>(), size_of::<T>())
-        };
+        let bytes = unsafe { std::slice::from_raw_parts_mut(value.as_mut_ptr().cast::<u8>(), size_of::<T>()) };
         self.read_exact(address, bytes)?;
         // SAFETY: all bytes are initialised, and any bytes are a valid `T: Pod`.
         Ok(unsafe { value.assume_init() })
@@ -190,13 +188,7 @@ impl Memory {
                 let mut left = done;
                 for (address, buffer) in chunk.iter() {
                     if left < buffer.len() {
-                        return Err(self.error(
-                            "read",
-                            *address,
-                            buffer.len(),
-                            left,
-                            Errno::EFAULT,
-                        ));
+                        return Err(self.error("read", *address, buffer.len(), left, Errno::EFAULT));
                     }
                     left -= buffer.len();
                 }
@@ -242,14 +234,7 @@ impl Memory {
         self.write(address, &value.to_le_bytes())
     }
 
-    fn error(
-        self,
-        operation: &'static str,
-        address: u64,
-        len: usize,
-        done: usize,
-        errno: Errno,
-    ) -> Error {
+    fn error(self, operation: &'static str, address: u64, len: usize, done: usize, errno: Errno) -> Error {
         Error::Memory {
             operation,
             pid: self.pid,
@@ -343,10 +328,7 @@ mod tests {
         let good = [7u8; 16];
         let (mut a, mut b) = ([0u8; 16], [0u8; 4]);
         own()
-            .read_batch(&mut [
-                (good.as_ptr() as u64, &mut a),
-                (good.as_ptr() as u64 + 4, &mut b),
-            ])
+            .read_batch(&mut [(good.as_ptr() as u64, &mut a), (good.as_ptr() as u64 + 4, &mut b)])
             .unwrap();
         assert_eq!((a, b), ([7; 16], [7; 4]));
         let error = own()

@@ -15,7 +15,10 @@ const MAX_PASSES: usize = 1000;
 /// Reads `/proc/PID/NAME`.
 pub(crate) fn read_proc(pid: i32, name: &str) -> Result<Vec<u8>> {
     std::fs::read(format!("/proc/{pid}/{name}")).map_err(|error| match error.raw_os_error() {
-        Some(libc::ENOENT | libc::ESRCH) | None => Error::Gone { operation: "look at /proc", pid },
+        Some(libc::ENOENT | libc::ESRCH) | None => Error::Gone {
+            operation: "look at /proc",
+            pid,
+        },
         Some(errno) => Error::Os {
             operation: "look at /proc",
             pid,
@@ -61,14 +64,12 @@ impl Status {
     /// [`Error::Gone`].
     pub fn read(pid: i32) -> Result<Self> {
         let bytes = read_proc(pid, "status")?;
-        Status::parse(&String::from_utf8_lossy(&bytes))
-            .map_err(|key| parse_error(pid, "status", format!("no {key}")))
+        Status::parse(&String::from_utf8_lossy(&bytes)).map_err(|key| parse_error(pid, "status", format!("no {key}")))
     }
 
     fn parse(text: &str) -> std::result::Result<Self, &'static str> {
         // The first line is "Name:" with the program's own choice of characters, newlines escaped: keys start lines.
-        let fields: BTreeMap<&str, &str> =
-            text.lines().filter_map(|l| l.split_once(":\t")).collect();
+        let fields: BTreeMap<&str, &str> = text.lines().filter_map(|l| l.split_once(":\t")).collect();
         let field = |key: &'static str| fields.get(key).copied().ok_or(key);
         let number = |key: &'static str| field(key)?.trim().parse::<i32>().map_err(|_| key);
         let set = |key: &'static str| u64::from_str_radix(field(key)?.trim(), 16).map_err(|_| key);
@@ -99,9 +100,7 @@ impl Status {
 /// # Errors
 /// [`Error::Gone`].
 pub fn comm(pid: i32) -> Result<String> {
-    Ok(String::from_utf8_lossy(&read_proc(pid, "comm")?)
-        .trim_end()
-        .to_owned())
+    Ok(String::from_utf8_lossy(&read_proc(pid, "comm")?).trim_end().to_owned())
 }
 
 /// The fields of `/proc/PID/stat` after the name; index 0 is field 3 of proc(5), the state.
@@ -162,9 +161,7 @@ pub fn is_32_bit(pid: i32) -> Result<bool> {
                 operation: "open the executable",
                 pid,
             },
-            Some(errno) if errno != libc::ENOENT => {
-                Error::os("open the executable", pid, Errno::from_raw(errno))
-            }
+            Some(errno) if errno != libc::ENOENT => Error::os("open the executable", pid, Errno::from_raw(errno)),
             _ => parse_error(pid, "exe", e.to_string()),
         })?;
     match ident {
@@ -186,12 +183,7 @@ pub fn threads(pid: i32) -> Result<Vec<i32>> {
     let mut tids = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{pid}/task")).map_err(gone)? {
         // The list ends early, with an error, when the process dies while it is read.
-        if let Some(tid) = entry
-            .map_err(gone)?
-            .file_name()
-            .to_str()
-            .and_then(|n| n.parse().ok())
-        {
+        if let Some(tid) = entry.map_err(gone)?.file_name().to_str().and_then(|n| n.parse().ok()) {
             tids.push(tid);
         }
     }
@@ -242,9 +234,7 @@ pub fn stop_all(pid: i32, options: Options) -> Result<Vec<Stopped>> {
     Err(Error::State {
         operation: "stop all threads",
         pid,
-        detail: format!(
-            "new threads still appear after {MAX_PASSES} passes; try again when it is calmer"
-        ),
+        detail: format!("new threads still appear after {MAX_PASSES} passes; try again when it is calmer"),
     })
 }
 
@@ -274,10 +264,6 @@ mod tests {
         assert!(threads(pid).unwrap_err().is_gone());
         assert!(pidfd_open(pid).unwrap_err().is_gone());
         assert!(stop_all(pid, Options::default()).unwrap_err().is_gone());
-        assert!(
-            thread::seize(pid, Options::default())
-                .unwrap_err()
-                .is_gone()
-        );
+        assert!(thread::seize(pid, Options::default()).unwrap_err().is_gone());
     }
 }

@@ -112,10 +112,7 @@ mod tests {
             r15: 5,
             ..Gprs::default()
         };
-        assert_eq!(
-            (regs[0], regs[3], regs[4], regs[8], regs[15]),
-            (1, 2, 3, 4, 5)
-        );
+        assert_eq!((regs[0], regs[3], regs[4], regs[8], regs[15]), (1, 2, 3, 4, 5));
     }
 
     #[test]

@@ -176,12 +176,7 @@ impl<'a> Remote<'a> {
     ///
     /// # Errors
     /// Those of [`Remote::syscall`], and [`Error::Os`] with the errno that the target got.
-    pub fn syscall_ok(
-        &mut self,
-        operation: &'static str,
-        number: i64,
-        arguments: [u64; 6],
-    ) -> Result<u64> {
+    pub fn syscall_ok(&mut self, operation: &'static str, number: i64, arguments: [u64; 6]) -> Result<u64> {
         let value = self.syscall(number, arguments)?;
         // The kernel returns errors as -4095..=-1.
         if (-4095..0).contains(&value) {
@@ -273,11 +268,7 @@ impl<'a> Remote<'a> {
         } else {
             Breakpoint::set(self.thread, 3, self.syscall_at).ok()
         };
-        let return_to = if breakpoint.is_some() {
-            self.syscall_at
-        } else {
-            0
-        };
+        let return_to = if breakpoint.is_some() { self.syscall_at } else { 0 };
         self.memory().write_u64(rsp, return_to)?;
         let deadline = Instant::now() + timeout;
         let result = loop {

@@ -41,12 +41,7 @@ impl Child {
         let mut status = 0;
         // SAFETY: `status` is a live local.
         let got = unsafe { libc::waitpid(self.pid, &mut status, libc::__WALL) };
-        assert_eq!(
-            got,
-            self.pid,
-            "waitpid: {}",
-            std::io::Error::last_os_error()
-        );
+        assert_eq!(got, self.pid, "waitpid: {}", std::io::Error::last_os_error());
         if libc::WIFEXITED(status) {
             libc::WEXITSTATUS(status)
         } else {
@@ -84,12 +79,7 @@ pub fn shared_words() -> &'static [AtomicU64; 64] {
             -1,
             0,
         );
-        assert_ne!(
-            at,
-            libc::MAP_FAILED,
-            "mmap: {}",
-            std::io::Error::last_os_error()
-        );
+        assert_ne!(at, libc::MAP_FAILED, "mmap: {}", std::io::Error::last_os_error());
         &*at.cast()
     }
 }
@@ -98,10 +88,7 @@ pub fn shared_words() -> &'static [AtomicU64; 64] {
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while !condition() {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "waited in vain: {what}"
-        );
+        assert!(std::time::Instant::now() < deadline, "waited in vain: {what}");
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }

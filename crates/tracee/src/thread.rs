@@ -140,8 +140,7 @@ unsafe fn ptrace(request: u32, tid: i32, addr: usize, data: usize) -> Result<i64
 pub fn seize(tid: i32, options: Options) -> Result<Running> {
     let options = options.0 | libc::PTRACE_O_TRACESYSGOOD;
     // SAFETY: PTRACE_SEIZE takes its options as an integer and writes nothing.
-    unsafe { ptrace(libc::PTRACE_SEIZE, tid, 0, options as usize) }
-        .map_err(|errno| Error::attach(tid, errno))?;
+    unsafe { ptrace(libc::PTRACE_SEIZE, tid, 0, options as usize) }.map_err(|errno| Error::attach(tid, errno))?;
     Ok(Running {
         handle: Some(Handle {
             tid,
@@ -161,10 +160,7 @@ pub fn seize_and_stop(tid: i32, options: Options) -> Result<WaitOutcome> {
 impl Running {
     /// The thread id.
     pub fn tid(&self) -> i32 {
-        self.handle
-            .as_ref()
-            .expect("a Running in use has its handle")
-            .tid
+        self.handle.as_ref().expect("a Running in use has its handle").tid
     }
 
     /// Asks the thread to stop; the stop is seen by a later wait as [`StopReason::Interrupt`], unless another comes first
@@ -200,9 +196,7 @@ impl Running {
         let handle = self.handle.take().expect("a Running in use has its handle");
         match timer::waitpid(handle.tid, Some(timeout)) {
             Ok(Some(status)) => Ok(TimedOutcome::Done(outcome(handle, status))),
-            Ok(None) => Ok(TimedOutcome::Running(Running {
-                handle: Some(handle),
-            })),
+            Ok(None) => Ok(TimedOutcome::Running(Running { handle: Some(handle) })),
             Err(Errno::ECHILD) => Ok(TimedOutcome::Done(WaitOutcome::Dead(Death::Vanished))),
             Err(errno) => Err(Error::os("wait", handle.tid, errno)),
         }
@@ -251,11 +245,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if let Some(handle) = self.handle.take() {
             let tid = handle.tid;
-            if let Err(error) = (Running {
-                handle: Some(handle),
-            })
-            .detach()
-            {
+            if let Err(error) = (Running { handle: Some(handle) }).detach() {
                 tracing::warn!(tid, %error, "a thread that was let go could not be detached");
             }
         }
@@ -265,9 +255,7 @@ impl Drop for Running {
 fn outcome(handle: Handle, status: u32) -> WaitOutcome {
     match WaitStatus::decode(status) {
         WaitStatus::Exited(code) => WaitOutcome::Dead(Death::Exited(code)),
-        WaitStatus::Signaled { signal, core } => {
-            WaitOutcome::Dead(Death::Signaled { signal, core })
-        }
+        WaitStatus::Signaled { signal, core } => WaitOutcome::Dead(Death::Signaled { signal, core }),
         // Continued is only reported with WCONTINUED; treating it as a stop makes the next request fail with ESRCH.
         WaitStatus::Continued | WaitStatus::Unknown(_) => stopped(handle, StopReason::Interrupt),
         WaitStatus::Stopped(reason) => stopped(handle, reason),
@@ -288,10 +276,7 @@ fn stopped(handle: Handle, reason: StopReason) -> WaitOutcome {
 impl Stopped {
     /// The thread id.
     pub fn tid(&self) -> i32 {
-        self.handle
-            .as_ref()
-            .expect("a Stopped in use has its handle")
-            .tid
+        self.handle.as_ref().expect("a Stopped in use has its handle").tid
     }
 
     /// Why it stopped. Never [`StopReason::Trap`].
@@ -328,13 +313,7 @@ impl Stopped {
         self.pending = reason.pending_signal();
     }
 
-    fn request(
-        &self,
-        operation: &'static str,
-        request: u32,
-        addr: usize,
-        data: usize,
-    ) -> Result<i64> {
+    fn request(&self, operation: &'static str, request: u32, addr: usize, data: usize) -> Result<i64> {
         if self.dead.is_some() {
             return Err(Error::Gone {
                 operation,
@@ -343,8 +322,7 @@ impl Stopped {
         }
         // SAFETY: every caller in this module passes as `data` an integer, or a pointer to a live local of the size
         // that the request is documented to use.
-        unsafe { ptrace(request, self.tid(), addr, data) }
-            .map_err(|e| Error::os(operation, self.tid(), e))
+        unsafe { ptrace(request, self.tid(), addr, data) }.map_err(|e| Error::os(operation, self.tid(), e))
     }
 
     /// Resumes; `signal` is delivered if the stop was for a signal. A thread that was killed meanwhile is `Running` too: waiting
@@ -434,12 +412,7 @@ impl Stopped {
     /// # Errors
     /// [`Error::Timeout`] when an interrupted thread does not stop either (uninterruptible sleep): this value is then empty
     /// and the thread stays attached until the tracing thread ends. Unexpected errnos.
-    pub fn resume_and_wait(
-        &mut self,
-        how: Resume,
-        signal: Option<i32>,
-        timeout: Option<Duration>,
-    ) -> Result<Stop> {
+    pub fn resume_and_wait(&mut self, how: Resume, signal: Option<i32>, timeout: Option<Duration>) -> Result<Stop> {
         if let Some(death) = self.dead {
             return Ok(Stop::Dead(death));
         }
@@ -504,12 +477,7 @@ impl Stopped {
     /// [`Error::Gone`] when it is dead.
     pub fn regs(&self) -> Result<Gprs> {
         let mut regs = MaybeUninit::<libc::user_regs_struct>::uninit();
-        self.request(
-            "read registers",
-            libc::PTRACE_GETREGS,
-            0,
-            regs.as_mut_ptr() as usize,
-        )?;
+        self.request("read registers", libc::PTRACE_GETREGS, 0, regs.as_mut_ptr() as usize)?;
         // SAFETY: PTRACE_GETREGS succeeded, so the kernel has filled the whole structure.
         Ok(unsafe { regs.assume_init() }.into())
     }
@@ -520,13 +488,8 @@ impl Stopped {
     /// [`Error::Gone`] when it is dead; EIO for values the kernel refuses (segment selectors, non-canonical bases).
     pub fn set_regs(&mut self, regs: &Gprs) -> Result<()> {
         let regs: libc::user_regs_struct = (*regs).into();
-        self.request(
-            "write registers",
-            libc::PTRACE_SETREGS,
-            0,
-            &raw const regs as usize,
-        )
-        .map(drop)
+        self.request("write registers", libc::PTRACE_SETREGS, 0, &raw const regs as usize)
+            .map(drop)
     }
 
     /// The XSAVE area.
@@ -602,12 +565,7 @@ impl Stopped {
     /// [`Error::Gone`] when it is dead; EINVAL in a group stop.
     pub fn siginfo(&self) -> Result<SigInfo> {
         let mut info = MaybeUninit::<SigInfo>::zeroed();
-        self.request(
-            "read siginfo",
-            libc::PTRACE_GETSIGINFO,
-            0,
-            info.as_mut_ptr() as usize,
-        )?;
+        self.request("read siginfo", libc::PTRACE_GETSIGINFO, 0, info.as_mut_ptr() as usize)?;
         // SAFETY: zeroed, then filled by the kernel; every bit pattern is a valid siginfo_t.
         Ok(unsafe { info.assume_init() })
     }
@@ -644,8 +602,7 @@ impl Stopped {
     /// Asks for a stop as soon as the thread is resumed: the next wait then ends in the kernel's signal code, where an
     /// interrupted system call is restarted when the thread goes on.
     pub(crate) fn interrupt_on_resume(&self) -> Result<()> {
-        self.request("interrupt", libc::PTRACE_INTERRUPT, 0, 0)
-            .map(drop)
+        self.request("interrupt", libc::PTRACE_INTERRUPT, 0, 0).map(drop)
     }
 }
 

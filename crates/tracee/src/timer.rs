@@ -59,11 +59,7 @@ impl Timer {
             event.sigev_notify = libc::SIGEV_THREAD_ID;
             event.sigev_signo = signal_number();
             event.sigev_notify_thread_id = libc::gettid();
-            Errno::result(libc::timer_create(
-                libc::CLOCK_MONOTONIC,
-                &mut event,
-                &mut id,
-            ))?;
+            Errno::result(libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut id))?;
         }
         Ok(Timer {
             id,
@@ -79,10 +75,7 @@ impl Timer {
         };
         let (value, interval) = match after {
             // A zero value would disarm.
-            Some(after) => (
-                spec(after.max(Duration::from_nanos(1))),
-                spec(Duration::from_millis(1)),
-            ),
+            Some(after) => (spec(after.max(Duration::from_nanos(1))), spec(Duration::from_millis(1))),
             None => (spec(Duration::ZERO), spec(Duration::ZERO)),
         };
         let spec = libc::itimerspec {
@@ -90,8 +83,7 @@ impl Timer {
             it_interval: interval,
         };
         // SAFETY: `id` is a live timer of this process (see `with_timer`), `spec` outlives the call.
-        Errno::result(unsafe { libc::timer_settime(self.id, 0, &spec, std::ptr::null_mut()) })
-            .map(drop)
+        Errno::result(unsafe { libc::timer_settime(self.id, 0, &spec, std::ptr::null_mut()) }).map(drop)
     }
 }
 
@@ -126,10 +118,7 @@ pub(crate) fn waitpid(tid: i32, timeout: Option<Duration>) -> Result<Option<u32>
     }
     let deadline = Instant::now() + timeout;
     TIMER.with_borrow_mut(|slot| {
-        if slot
-            .as_ref()
-            .is_none_or(|timer| timer.pid != std::process::id())
-        {
+        if slot.as_ref().is_none_or(|timer| timer.pid != std::process::id()) {
             *slot = Some(Timer::new()?);
         }
         let timer = slot.as_ref().expect("just filled");

@@ -110,10 +110,7 @@ impl fmt::Display for Death {
                     if *core { " (core dumped)" } else { "" }
                 )
             }
-            Death::Vanished => write!(
-                f,
-                "it vanished (exec by another thread, or reaped by another process)"
-            ),
+            Death::Vanished => write!(f, "it vanished (exec by another thread, or reaped by another process)"),
         }
     }
 }
@@ -204,20 +201,8 @@ mod tests {
             (0x0000_0000, WaitStatus::Exited(0)),
             (0x0000_2a00, WaitStatus::Exited(42)),
             (0x0000_ff00, WaitStatus::Exited(255)),
-            (
-                0x0000_0009,
-                WaitStatus::Signaled {
-                    signal: 9,
-                    core: false,
-                },
-            ),
-            (
-                0x0000_008b,
-                WaitStatus::Signaled {
-                    signal: 11,
-                    core: true,
-                },
-            ),
+            (0x0000_0009, WaitStatus::Signaled { signal: 9, core: false }),
+            (0x0000_008b, WaitStatus::Signaled { signal: 11, core: true }),
             (
                 0x0000_0022,
                 WaitStatus::Signaled {
@@ -229,10 +214,7 @@ mod tests {
             (0x0000_857f, WaitStatus::Stopped(Syscall)),
             (0x0000_227f, WaitStatus::Stopped(SignalDelivery(34))),
             (0x0000_407f, WaitStatus::Stopped(SignalDelivery(64))),
-            (
-                0x0000_137f,
-                WaitStatus::Stopped(SignalDelivery(libc::SIGSTOP)),
-            ),
+            (0x0000_137f, WaitStatus::Stopped(SignalDelivery(libc::SIGSTOP))),
             (0x0080_057f, WaitStatus::Stopped(Interrupt)),
             (0x0080_137f, WaitStatus::Stopped(Group(libc::SIGSTOP))),
             (0x0080_147f, WaitStatus::Stopped(Group(libc::SIGTSTP))),
@@ -240,10 +222,7 @@ mod tests {
             (0x0003_057f, WaitStatus::Stopped(Event(super::Event::Clone))),
             (0x0004_057f, WaitStatus::Stopped(Event(super::Event::Exec))),
             (0x0006_057f, WaitStatus::Stopped(Event(super::Event::Exit))),
-            (
-                0x0055_057f,
-                WaitStatus::Stopped(Event(super::Event::Other(0x55))),
-            ),
+            (0x0055_057f, WaitStatus::Stopped(Event(super::Event::Other(0x55)))),
             (0x0000_ffff, WaitStatus::Continued),
         ];
         for (raw, want) in table {

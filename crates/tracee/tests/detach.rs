@@ -98,13 +98,8 @@ fn a_second_tracer_is_told_who_the_first_is() {
         0
     });
     common::spin_while_zero(&words[2]);
-    let error = thread::seize(child.pid, Options::default())
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains(&format!("already traced by {}", tracer.pid)),
-        "{error}"
-    );
+    let error = thread::seize(child.pid, Options::default()).unwrap_err().to_string();
+    assert!(error.contains(&format!("already traced by {}", tracer.pid)), "{error}");
     words[3].store(1, SeqCst);
     assert_eq!(tracer.join(), 0);
     runs_untraced(child, words);

@@ -20,11 +20,7 @@ fn mmap_some(thread: &mut Stopped) -> u64 {
     let pid = remote.syscall(libc::SYS_getpid, [0; 6]).unwrap();
     assert_eq!(pid, i64::from(remote.tgid()));
     let at = remote
-        .syscall_ok(
-            "mmap",
-            libc::SYS_mmap,
-            [0, 8192, PROT_RW, ANON, u64::MAX, 0],
-        )
+        .syscall_ok("mmap", libc::SYS_mmap, [0, 8192, PROT_RW, ANON, u64::MAX, 0])
         .unwrap();
     remote.memory().write_u64(at, 99).unwrap();
     let error = remote
@@ -61,14 +57,7 @@ fn mmap_with_registers_and_vector_state_as_before() {
         ),
         before
     );
-    assert!(
-        Maps::read(thread.tid())
-            .unwrap()
-            .find(at)
-            .unwrap()
-            .perms
-            .write
-    );
+    assert!(Maps::read(thread.tid()).unwrap().find(at).unwrap().perms.write);
     assert_eq!(Memory::new(thread.tid()).read_u64(at).unwrap(), 99);
 }
 
@@ -83,9 +72,7 @@ fn nanosleep_sleeps_its_time_out() {
         // SAFETY: `time` is a live local; the remainder is not asked for.
         let result = unsafe { libc::nanosleep(&time, std::ptr::null_mut()) };
         let slept = begin.elapsed();
-        i32::from(
-            !(result == 0 && slept >= Duration::from_millis(400) && slept < Duration::from_secs(3)),
-        )
+        i32::from(!(result == 0 && slept >= Duration::from_millis(400) && slept < Duration::from_secs(3)))
     });
     asleep(&child);
     for _ in 0..3 {
@@ -100,18 +87,10 @@ fn futex_wait_is_woken() {
     for timeout in [false, true] {
         let words = shared_words();
         let child = fork(move || {
-            let time = libc::timespec {
-                tv_sec: 5,
-                tv_nsec: 0,
-            };
-            let time = if timeout {
-                &raw const time
-            } else {
-                std::ptr::null()
-            };
+            let time = libc::timespec { tv_sec: 5, tv_nsec: 0 };
+            let time = if timeout { &raw const time } else { std::ptr::null() };
             // SAFETY: the word is shared memory that stays mapped; the timeout is null or a live local.
-            let result =
-                unsafe { libc::syscall(libc::SYS_futex, &words[0], libc::FUTEX_WAIT, 0, time) };
+            let result = unsafe { libc::syscall(libc::SYS_futex, &words[0], libc::FUTEX_WAIT, 0, time) };
             result as i32
         });
         asleep(&child);
@@ -219,25 +198,14 @@ fn functions_are_called() {
     assert_eq!(remote.memory().read_c_string(text, 64).unwrap(), b"HOME");
     let second = Duration::from_secs(1);
     let address = add as extern "C" fn(u64, u64) -> u64 as usize as u64;
-    assert_eq!(
-        remote.call(address, [4, 2, 0, 0, 0, 0], second).unwrap(),
-        42
-    );
+    assert_eq!(remote.call(address, [4, 2, 0, 0, 0, 0], second).unwrap(), 42);
     let strlen = libc::strlen as *const () as u64;
-    assert_eq!(
-        remote.call(strlen, [text, 0, 0, 0, 0, 0], second).unwrap(),
-        4
-    );
+    assert_eq!(remote.call(strlen, [text, 0, 0, 0, 0, 0], second).unwrap(), 4);
     // A fault in the function is an error, not a fault of the target.
     assert!(remote.call(strlen, [8, 0, 0, 0, 0, 0], second).is_err());
     let forever = forever as extern "C" fn() -> ! as usize as u64;
-    let error = remote
-        .call(forever, [0; 6], Duration::from_millis(20))
-        .unwrap_err();
-    assert!(
-        matches!(error, redmagic_tracee::Error::Timeout { .. }),
-        "{error}"
-    );
+    let error = remote.call(forever, [0; 6], Duration::from_millis(20)).unwrap_err();
+    assert!(matches!(error, redmagic_tracee::Error::Timeout { .. }), "{error}");
     remote.finish().unwrap();
     assert_eq!(
         (
@@ -288,9 +256,7 @@ fn death_within_is_an_error() {
         }
     });
     let mut remote = Remote::new(&mut thread).unwrap();
-    let error = remote
-        .syscall(libc::SYS_exit_group, [3, 0, 0, 0, 0, 0])
-        .unwrap_err();
+    let error = remote.syscall(libc::SYS_exit_group, [3, 0, 0, 0, 0, 0]).unwrap_err();
     assert!(error.is_gone(), "{error}");
     remote.finish().unwrap();
     child.forget();

@@ -56,9 +56,7 @@ fn sees_and_delivers(number: i32) {
     assert_eq!(words[0].load(SeqCst), 0);
     // A step with the signal ends at the first instruction of the handler.
     assert_eq!(
-        thread
-            .resume_and_wait(Resume::Step, Some(number), None)
-            .unwrap(),
+        thread.resume_and_wait(Resume::Step, Some(number), None).unwrap(),
         Stop::At(StopReason::Step)
     );
     assert_eq!(
@@ -122,9 +120,7 @@ fn a_group_stop_is_told_from_its_signal_and_survives_a_detach() {
         Stop::At(StopReason::SignalDelivery(libc::SIGSTOP))
     );
     assert_eq!(
-        thread
-            .resume_and_wait(Resume::Cont, Some(libc::SIGSTOP), None)
-            .unwrap(),
+        thread.resume_and_wait(Resume::Cont, Some(libc::SIGSTOP), None).unwrap(),
         Stop::At(StopReason::Group(libc::SIGSTOP))
     );
     let pid = thread.tid();

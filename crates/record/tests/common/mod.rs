@@ -150,22 +150,13 @@ pub fn instructions(recording: &Recording) -> Vec<&Inst> {
     recording
         .steps
         .iter()
-        .filter_map(|s| {
-            if let Step::Inst(inst) = s {
-                Some(inst)
-            } else {
-                None
-            }
-        })
+        .filter_map(|s| if let Step::Inst(inst) = s { Some(inst) } else { None })
         .collect()
 }
 
 /// The steps of a recording meet end to end, and it survives being written and read.
 pub fn check(recording: &Recording) {
-    assert_eq!(
-        recording.steps.first().map(Step::ip),
-        Some(recording.start.rip)
-    );
+    assert_eq!(recording.steps.first().map(Step::ip), Some(recording.start.rip));
     for pair in recording.steps.windows(2) {
         assert_eq!(pair[0].next_ip(), pair[1].ip(), "{pair:x?}");
     }

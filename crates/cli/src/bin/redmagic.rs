@@ -1,0 +1,233 @@
+//! `redmagic`: run a program under the JIT, and ask about it.
+
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use redmagic_cli::probe::{self, Program};
+use redmagic_cli::{launch, log, replay, show};
+use redmagic_daemon::client::{Answer, Command, ask};
+use redmagic_engine::Params;
+use redmagic_proto::message::SOCKET_VARIABLE;
+
+/// Exit status when the command cannot be found, and when it cannot be run (as a shell has it).
+const NOT_FOUND: u8 = 127;
+const CANNOT_RUN: u8 = 126;
+/// Exit status of redmagic's own failures.
+const FAILED: u8 = 125;
+
+/// Makes annotated interpreters fast from the outside.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Tunables are environment variables: `redmagic params` lists them."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Run a command with a daemon beside it. Pid, terminal, signals and exit status are the command's own.
+    Run(Run),
+    /// End the session of a process; it runs on plain.
+    Detach {
+        /// The process.
+        pid: i32,
+    },
+    /// What a session has come to.
+    Status {
+        /// The process.
+        pid: i32,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The traces of a session.
+    Traces {
+        /// The process.
+        pid: i32,
+        /// A JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a saved recording.
+    Replay {
+        /// The file, from `run --save-recordings`.
+        file: PathBuf,
+        /// What to print.
+        #[arg(long, default_value = "instructions", value_parser = ["instructions"])]
+        print: String,
+    },
+    /// The tunables, with their environment variables and defaults.
+    Params,
+}
+
+#[derive(clap::Args)]
+struct Run {
+    /// The daemon's log.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Statistics, written as JSON when the program has ended.
+    #[arg(long, value_name = "FILE")]
+    stats: Option<PathBuf>,
+    /// A folder to save every compiled recording in.
+    #[arg(long, value_name = "FOLDER")]
+    save_recordings: Option<PathBuf>,
+    /// Fail when the program has no shim, in place of running it plain.
+    #[arg(long)]
+    require: bool,
+    /// The command.
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
+    command: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().what {
+        What::Run(run) => return run_command(&run),
+        What::Detach { pid } => ask(pid, Command::Detach).map(|_| ()).map_err(Into::into),
+        What::Status { pid, json } => status(pid, json),
+        What::Traces { pid, json } => traces(pid, json),
+        What::Replay { file, print: _ } => print_recording(&file),
+        What::Params => {
+            for row in redmagic_engine::params::TABLE {
+                println!(
+                    "{:<24} default {:<8} {}..={} {}",
+                    row.variable, row.default, row.low, row.high, row.doc
+                );
+            }
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("redmagic: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn status(pid: i32, json: bool) -> anyhow::Result<()> {
+    match ask(pid, Command::Status)? {
+        Answer::Status(status) if json => println!("{}", serde_json::to_string(&status)?),
+        Answer::Status(status) => print!("{}", show::status(&status)),
+        other => bail!("unexpected answer: {other:?}"),
+    }
+    Ok(())
+}
+
+fn traces(pid: i32, json: bool) -> anyhow::Result<()> {
+    match ask(pid, Command::Traces)? {
+        Answer::Traces(rows) if json => println!("{}", serde_json::to_string(&rows)?),
+        Answer::Traces(rows) => print!("{}", show::traces(&rows)),
+        other => bail!("unexpected answer: {other:?}"),
+    }
+    Ok(())
+}
+
+fn print_recording(file: &Path) -> anyhow::Result<()> {
+    let recording = redmagic_record::codec::load(file).with_context(|| format!("{} is not read", file.display()))?;
+    print!("{}", replay::instructions(&recording));
+    Ok(())
+}
+
+/// Starts the daemon, then becomes the command.
+fn run_command(run: &Run) -> ExitCode {
+    let command = &run.command[0];
+    let Some(path) = probe::find(command) else {
+        eprintln!("redmagic: {}: command not found", command.display());
+        return ExitCode::from(NOT_FOUND);
+    };
+    if let Some(refused) = refusal(&path) {
+        eprintln!("redmagic: {refused}");
+        if run.require {
+            return ExitCode::from(FAILED);
+        }
+    }
+    match start_daemon(run) {
+        // SAFETY: this process has one thread.
+        Ok(socket) => unsafe { std::env::set_var(SOCKET_VARIABLE, socket) },
+        Err(error) => {
+            eprintln!("redmagic: {error:#}; running the program plain");
+            if run.require {
+                return ExitCode::from(FAILED);
+            }
+        }
+    }
+    let argv: Vec<CString> = run
+        .command
+        .iter()
+        .filter_map(|a| CString::new(a.as_bytes()).ok())
+        .collect();
+    let Ok(file) = CString::new(path.as_os_str().as_bytes()) else {
+        return ExitCode::from(NOT_FOUND);
+    };
+    // Rust's runtime ignores SIGPIPE; the program must find it as the shell left it.
+    // SAFETY: sets a disposition; nothing runs concurrently.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    let Err(errno) = nix::unistd::execv(&file, &argv);
+    eprintln!("redmagic: {}: {}", path.display(), errno.desc());
+    ExitCode::from(if errno == nix::errno::Errno::ENOENT {
+        NOT_FOUND
+    } else {
+        CANNOT_RUN
+    })
+}
+
+/// Why a program will run plain, as one line; `None` when it (or what it runs) may have a shim.
+fn refusal(path: &Path) -> Option<String> {
+    match probe::look(path) {
+        Program::Annotated | Program::Unknown => None,
+        Program::Script(interpreter) => match probe::look(&interpreter) {
+            Program::Plain => Some(no_shim(&interpreter)),
+            _ => None,
+        },
+        Program::ThirtyTwoBit => Some(format!(
+            "{} is a 32-bit program; Redmagic works on x86-64 programs only: it runs plain",
+            path.display()
+        )),
+        Program::Plain => Some(no_shim(path)),
+    }
+}
+
+fn no_shim(path: &Path) -> String {
+    format!(
+        "{} has no Redmagic shim: it runs plain (annotated programs that it starts do not); \
+         link the interpreter with libredmagic, see docs/embedding.md",
+        path.display()
+    )
+}
+
+/// Gives the name of the daemon's socket.
+fn start_daemon(run: &Run) -> anyhow::Result<String> {
+    Params::from_lookup(|name| std::env::var(name).ok())?;
+    let mut arguments: Vec<OsString> = vec!["serve".into(), std::process::id().to_string().into()];
+    if let Some(path) = &run.log {
+        match log::open(path) {
+            Ok(_) => arguments.extend(["--log".into(), absolute(path)?.into()]),
+            Err(error) => eprintln!("redmagic: {error:#}; going on without a log"),
+        }
+    }
+    if let Some(path) = &run.stats {
+        arguments.extend(["--stats".into(), absolute(path)?.into()]);
+    }
+    if let Some(path) = &run.save_recordings {
+        std::fs::create_dir_all(path).with_context(|| format!("{} cannot be made", path.display()))?;
+        arguments.extend(["--save-recordings".into(), absolute(path)?.into()]);
+    }
+    launch::start(&arguments)
+}
+
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("{} has no absolute form", path.display()))
+}
