@@ -38,7 +38,11 @@ pub fn work(session: &Session, work: &Work, watch: &Watch) {
     let began = Instant::now();
     let functions = lock(&session.engine).functions();
     let world = match World::read(session, &work.job) {
-        Ok(world) => world,
+        Ok(Some(world)) => world,
+        Ok(None) => {
+            session.release(work.area);
+            return read_symbols(session);
+        }
         Err(error) => {
             tracing::debug!(%error, "no recording");
             return;
@@ -66,8 +70,37 @@ struct World {
     program: String,
 }
 
+/// What was looked up in the target's symbol tables, for one set of images.
+#[derive(Debug, Default)]
+pub struct Symbols {
+    key: Vec<(u64, String)>,
+    returns_twice: Vec<u64>,
+}
+
+/// Reads the symbol tables of what is mapped now. Takes milliseconds, so it is never done
+/// while a thread waits.
+pub fn read_symbols(session: &Session) {
+    let Ok(maps) = Maps::read(session.pid) else { return };
+    let symbols = Symbols {
+        key: key(&maps),
+        returns_twice: Image::all(session.pid, &maps)
+            .iter()
+            .flat_map(|image| RETURNS_TWICE.iter().filter_map(|name| image.symbol(name)))
+            .map(|symbol| symbol.range.start)
+            .collect(),
+    };
+    *lock(&session.symbols) = symbols;
+}
+
+/// What tells one set of images from another.
+fn key(maps: &Maps) -> Vec<(u64, String)> {
+    let code = maps.regions().iter().filter(|r| r.perms.exec && r.is_file());
+    code.map(|region| (region.start, region.path.clone())).collect()
+}
+
 impl World {
-    fn read(session: &Session, job: &Job) -> Result<World, redmagic_tracee::error::Error> {
+    /// `None` if images came or went since the symbols were read.
+    fn read(session: &Session, job: &Job) -> Result<Option<World>, redmagic_tracee::error::Error> {
         let maps = Maps::read(session.pid)?;
         let own = maps.image_range(job.ip);
         let mut images = Vec::new();
@@ -80,32 +113,15 @@ impl World {
                 own: own.as_ref() == Some(&range),
             });
         }
-        let key: Vec<(u64, String)> = images.iter().map(|i| (i.start, i.path.clone())).collect();
-        let mut cached = lock(&session.symbols);
-        if cached.key != key {
-            cached.key = key;
-            cached.returns_twice = Image::all(session.pid, &maps)
-                .iter()
-                .flat_map(|image| RETURNS_TWICE.iter().filter_map(|name| image.symbol(name)))
-                .map(|symbol| symbol.range.start)
-                .collect();
+        let symbols = lock(&session.symbols);
+        if symbols.key != key(&maps) {
+            return Ok(None);
         }
         let program = std::fs::read_link(format!("/proc/{}/exe", session.pid))
             .map(|path| path.to_string_lossy().into_owned())
             .unwrap_or_default();
-        Ok(World {
-            images,
-            returns_twice: cached.returns_twice.clone(),
-            program,
-        })
+        Ok(Some(World { images, returns_twice: symbols.returns_twice.clone(), program }))
     }
-}
-
-/// What was looked up in the target's symbol tables, for one set of images.
-#[derive(Debug, Default)]
-pub struct Symbols {
-    key: Vec<(u64, String)>,
-    returns_twice: Vec<u64>,
 }
 
 /// Stops the thread and moves it to where the recording starts. `None` if it is not

@@ -180,7 +180,7 @@ impl Session {
             control: parts.control_view,
             memory: Memory::new(pid),
             began: Instant::now(),
-            busy: AtomicBool::new(false),
+            busy: AtomicBool::new(true),
             messages: Mutex::new(Vec::new()),
             ending: Mutex::new(None),
             stop: AtomicBool::new(false),
@@ -444,6 +444,8 @@ impl Session {
 
 /// The recorder thread: one piece of work after another, until the service thread is gone.
 fn record_loop(session: &Arc<Session>, work: &Receiver<Work>, watch: &Watch) {
+    recorder::read_symbols(session);
+    session.busy.store(false, Ordering::Release);
     for work in work {
         let area = work.area;
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
