@@ -28,8 +28,9 @@ impl Pin {
             return None;
         }
         // SAFETY: zeroed, then filled by the kernel; any bits are a valid set.
+        let original = unsafe { original.assume_init() };
         let mut pin = Pin {
-            original: unsafe { original.assume_init() },
+            original,
             cpu: None,
         };
         pin.follow(tid);

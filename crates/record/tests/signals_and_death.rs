@@ -100,12 +100,10 @@ fn a_signal_that_never_comes_back_is_given_up() {
         [words.as_ptr() as u64, 1000, 0],
     );
     let pid = child.pid;
-    // SAFETY: kill takes integers.
     let hook = Box::new(move |n| {
         if n == 100 {
-            unsafe {
-                libc::kill(pid, libc::SIGUSR1);
-            }
+            // SAFETY: kill takes integers; `pid` is our child, not reaped.
+            let _ = unsafe { libc::kill(pid, libc::SIGUSR1) };
         }
     });
     let mut guide = Table {
@@ -129,12 +127,10 @@ fn killed_at(step: usize, signal: i32) -> (Abort, bool, redmagic_tracee::testing
         [words.as_ptr() as u64, 1000, 0],
     );
     let pid = child.pid;
-    // SAFETY: kill takes integers.
     let hook = Box::new(move |n| {
         if n == step {
-            unsafe {
-                libc::kill(pid, signal);
-            }
+            // SAFETY: kill takes integers; `pid` is our child, not reaped.
+            let _ = unsafe { libc::kill(pid, signal) };
         }
     });
     let mut guide = Table {
@@ -243,6 +239,43 @@ fn exit_is_left_to_the_program() {
     assert_eq!(outcome.result.unwrap_err().reason, Abort::Syscall);
     drop(outcome.thread);
     assert_eq!(child.join(), 3);
+}
+
+/// Blocks the signals in the word at rdi (rt_sigprocmask(SIG_BLOCK, rdi, null, 8)) and returns.
+#[unsafe(naked)]
+extern "C" fn block_signals(set: u64) {
+    std::arch::naked_asm!(
+        "mov rsi, rdi",
+        "xor edi, edi",
+        "xor edx, edx",
+        "mov r10d, 8",
+        "mov eax, 14",
+        "syscall",
+        "ret"
+    )
+}
+
+#[unsafe(naked)]
+extern "C" fn call_block_signals(set: u64) {
+    std::arch::naked_asm!("sub rsp, 8", "call {f}", "add rsp, 8", "ret", f = sym block_signals)
+}
+
+#[test]
+fn a_call_that_blocks_sigtrap_costs_its_handler_and_is_reported() {
+    let words = shared_words();
+    words[0].store(1 << (libc::SIGTRAP - 1), SeqCst);
+    let child = spinning_child(words, || {});
+    let mut thread = stop(child.pid);
+    let function = call_block_signals as *const () as u64;
+    send_into(&mut thread, function, [words.as_ptr() as u64, 0, 0]);
+    let mut guide = Table::default();
+    let residual = redmagic_record::guide::CallAction::Residual;
+    guide
+        .calls
+        .insert(block_signals as *const () as u64, residual);
+    let outcome = record_with(thread, &mut guide, &no_api, &Limits::default());
+    assert_eq!(outcome.result.unwrap_err().reason, Abort::TrapLost);
+    assert!(outcome.thread.is_some());
 }
 
 /// Reads address 8.
