@@ -42,7 +42,7 @@ use crate::abort::{Abort, Aborted};
 use crate::guide::{Flow, Guide};
 use crate::native::{self, Fail, Names, RESUME_FLAG, TRAP_FLAG};
 use crate::operands::{self, Operand};
-use crate::pin::{self, Pin};
+use crate::pin::Pin;
 use crate::recording::{
     AccessKind, Anchor, Api, Bytes, End, ImageRange, Inst, InstBytes, MAX_VALUE, MemAccess, Meta,
     Recording, RegisterFile, Step,
@@ -75,7 +75,7 @@ pub struct Limits {
     pub signal_time: Duration,
     /// Most signals.
     pub max_signals: u32,
-    /// Whether the tracer follows the tracee to its processor while it steps.
+    /// Whether tracer and tracee are bound to one processor while the tracee is stepped (a third of the time).
     pub pin: bool,
 }
 
@@ -273,6 +273,7 @@ impl Recorder<'_> {
 
     /// Leaves the thread as it wants to be; dead threads want nothing.
     fn tidy(&mut self, prepared: &Prepared) -> Result<(), Fail> {
+        self.pin = None;
         if self.thread.death().is_some() {
             return Ok(());
         }
@@ -449,17 +450,20 @@ impl Recorder<'_> {
 
     /// One PTRACE_SINGLESTEP that completes, whatever comes before it.
     fn step(&mut self) -> Result<(), Fail> {
+        if let Some(pin) = &mut self.pin {
+            pin.hold();
+        }
+        self.step_where_it_is()
+    }
+
+    /// [`Recorder::step`] without binding the thread to a processor.
+    fn step_where_it_is(&mut self) -> Result<(), Fail> {
         loop {
             self.stats.single_steps += 1;
-            if self.stats.single_steps.is_multiple_of(CLOCK_INTERVAL) {
-                if Instant::now() >= self.deadline {
-                    return Err(Abort::TooSlow.into());
-                }
-                if self.stats.single_steps.is_multiple_of(pin::RECHECK)
-                    && let Some(pin) = &mut self.pin
-                {
-                    pin.follow(self.thread.tid());
-                }
+            if self.stats.single_steps.is_multiple_of(CLOCK_INTERVAL)
+                && Instant::now() >= self.deadline
+            {
+                return Err(Abort::TooSlow.into());
             }
             match self.thread.resume_and_wait(
                 Resume::Step,
@@ -513,6 +517,7 @@ impl Recorder<'_> {
         }
         self.stats.signals += 1;
         self.stats.native_runs += 1;
+        self.unbind();
         let mut regs = self.thread.regs()?;
         if regs.rflags & RESUME_FLAG != 0 {
             regs.rflags &= !RESUME_FLAG;
@@ -583,8 +588,16 @@ impl Recorder<'_> {
         Ok(())
     }
 
+    /// Before the thread runs natively: it must not see that it was bound to a processor.
+    fn unbind(&mut self) {
+        if let Some(pin) = &mut self.pin {
+            pin.release();
+        }
+    }
+
     fn native(&mut self, there: (u64, u64), limit: Duration, names: Names) -> Result<(), Fail> {
         self.stats.native_runs += 1;
+        self.unbind();
         self.regs = native::run_until(
             &mut self.thread,
             there,
@@ -625,7 +638,8 @@ impl Recorder<'_> {
                 });
             }
         }
-        self.step()?;
+        self.unbind();
+        self.step_where_it_is()?;
         if is_restart(self.regs.rax) {
             return Err(Fail {
                 reason: Abort::SyscallBlocked,

@@ -296,3 +296,59 @@ fn a_fault_kills_as_it_would_without_us() {
     assert!(aborted.detail.contains("signal 11"), "{aborted}");
     child.forget();
 }
+
+/// Two instructions, then sched_getaffinity(0, 128, rdi).
+#[unsafe(naked)]
+extern "C" fn ask_affinity(set: u64) {
+    std::arch::naked_asm!(
+        "mov rdx, rdi",
+        "xor edi, edi",
+        "mov esi, 128",
+        "mov eax, 204",
+        "syscall",
+        "ret"
+    )
+}
+
+#[test]
+fn the_program_does_not_see_that_it_is_bound_to_a_processor() {
+    let words = shared_words();
+    let child = spinning_child(words, || {});
+    // SAFETY: all-zero is an empty set; the kernel fills it.
+    let own = || unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::sched_getaffinity(child.pid, size_of::<libc::cpu_set_t>(), &mut set);
+        set
+    };
+    let before = own();
+    let mut thread = stop(child.pid);
+    send_into(
+        &mut thread,
+        ask_affinity as *const () as u64,
+        [words.as_ptr() as u64, 0, 0],
+    );
+    let during = std::rc::Rc::new(std::cell::Cell::new(0));
+    let (seen, pid) = (during.clone(), child.pid);
+    let hook = Box::new(move |n| {
+        if n == 3 {
+            // SAFETY: as above.
+            let set = unsafe {
+                let mut set: libc::cpu_set_t = std::mem::zeroed();
+                libc::sched_getaffinity(pid, size_of::<libc::cpu_set_t>(), &mut set);
+                libc::CPU_COUNT(&set)
+            };
+            seen.set(set);
+        }
+    });
+    let mut guide = Table {
+        hook: Some(hook),
+        ..Table::default()
+    };
+    let outcome = record_with(thread, &mut guide, &no_api, &Limits::default());
+    outcome.result.unwrap();
+    assert_eq!(during.get(), 1, "bound while it is stepped");
+    assert!(own() == before);
+    // SAFETY: any bits are a valid set; the words are larger than it.
+    let seen = unsafe { words.as_ptr().cast::<libc::cpu_set_t>().read() };
+    assert!(seen == before);
+}

@@ -246,6 +246,7 @@ impl Recorder<'_> {
         // Past the first instruction of `enter`, so that the breakpoint there is for nested calls only.
         self.step()?;
         self.stats.native_runs += 1;
+        self.unbind();
         let breakpoints = [
             native::arm(&self.thread, 0, leave)?,
             native::arm(&self.thread, 1, enter)?,
