@@ -20,6 +20,8 @@ const SIG_DFL: u64 = 0;
 const SIG_IGN: u64 = 1;
 /// `si_code` of a single step, and of a hardware breakpoint.
 const TRAP_TRACE: c_int = 2;
+/// `si_code` of a step over a `syscall` instruction. (A real `int3` has SI_KERNEL.)
+const TRAP_BRKPT: c_int = 1;
 const TRAP_HWBKPT: c_int = 4;
 
 /// The kernel's `struct sigaction` for x86-64.
@@ -85,7 +87,7 @@ pub unsafe extern "C" fn redmagic_trap_restorer() {
 pub unsafe extern "C" fn redmagic_trap_handler(signal: c_int, info: *const c_int, context: *mut c_void) {
     // SAFETY: the kernel passes a siginfo, whose third int is si_code.
     let code = unsafe { *info.add(2) };
-    if code == TRAP_TRACE || code == TRAP_HWBKPT {
+    if matches!(code, TRAP_BRKPT | TRAP_TRACE | TRAP_HWBKPT) {
         return;
     }
     // SAFETY: see `Previous`.

@@ -120,7 +120,11 @@ impl World {
         let program = std::fs::read_link(format!("/proc/{}/exe", session.pid))
             .map(|path| path.to_string_lossy().into_owned())
             .unwrap_or_default();
-        Ok(Some(World { images, returns_twice: symbols.returns_twice.clone(), program }))
+        Ok(Some(World {
+            images,
+            returns_twice: symbols.returns_twice.clone(),
+            program,
+        }))
     }
 }
 

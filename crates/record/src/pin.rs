@@ -1,62 +1,86 @@
-//! Keeping the tracer on the tracee's processor.
+//! Keeping tracer and tracee on one processor.
 //!
 //! A step is two context switches. On one processor they are just that; across two, each is a wake-up of an idle processor by an
-//! inter-processor interrupt, several times the price. So the tracer goes where the tracee is; the tracee is never moved.
+//! inter-processor interrupt, about three times the price. It is not enough that the tracer goes where the tracee is: the
+//! tracee, woken while the tracer still runs there, is moved to the idle processor next door, step after step. So while it is
+//! stepped the tracee is bound as well.
+//!
+//! What runs natively must not see that, nor hand it on to threads and children that it makes: the binding is lifted around
+//! residual calls, handlers, disabled regions and system calls, with the affinity read anew each time. One thing remains:
+//! a tracer that is killed between two steps leaves the thread bound. Results are the same; that thread, and those it makes
+//! later, keep to one processor.
 
 use std::mem::{MaybeUninit, size_of};
 
 use redmagic_tracee::process;
 
-/// Steps after which it is checked whether the scheduler has moved the tracee.
-pub(crate) const RECHECK: u64 = 256;
-
-/// The calling thread is bound to a processor until this is dropped.
+/// The tracer is bound to a processor until this is dropped, and the tracee while [`Pin::hold`] holds it.
 pub(crate) struct Pin {
-    original: libc::cpu_set_t,
-    cpu: Option<usize>,
+    tid: i32,
+    cpu: usize,
+    /// Affinity of the tracer before.
+    own: libc::cpu_set_t,
+    /// Affinity of the tracee before, while it is held.
+    held: Option<libc::cpu_set_t>,
+}
+
+/// The affinity of a thread; 0 is the calling one.
+fn affinity(tid: i32) -> Option<libc::cpu_set_t> {
+    let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
+    // SAFETY: the set is zeroed and of the size given.
+    let got = unsafe { libc::sched_getaffinity(tid, size_of::<libc::cpu_set_t>(), set.as_mut_ptr()) };
+    // SAFETY: zeroed, then filled by the kernel; any bits are a valid set.
+    (got == 0).then(|| unsafe { set.assume_init() })
+}
+
+fn set_affinity(tid: i32, set: &libc::cpu_set_t) -> bool {
+    // SAFETY: the set is live and of the size given.
+    unsafe { libc::sched_setaffinity(tid, size_of::<libc::cpu_set_t>(), set) == 0 }
+}
+
+fn only(cpu: usize) -> libc::cpu_set_t {
+    // SAFETY: all-zero is the empty set, and the caller has checked `cpu` against its size.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        set
+    }
 }
 
 impl Pin {
-    /// Binds the calling thread to where `tid` ran last. Quietly does nothing where that is not allowed: it costs time only.
+    /// Binds the calling thread to where `tid` ran last. `None` where that is not allowed (other cpusets): it costs time only.
     pub(crate) fn to(tid: i32) -> Option<Self> {
-        let mut original = MaybeUninit::<libc::cpu_set_t>::zeroed();
-        // SAFETY: the set is zeroed and of the size given; 0 is the calling thread.
-        let got = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), original.as_mut_ptr()) };
-        if got != 0 {
-            return None;
-        }
-        // SAFETY: zeroed, then filled by the kernel; any bits are a valid set.
-        let mut pin = Pin {
-            original: unsafe { original.assume_init() },
-            cpu: None,
-        };
-        pin.follow(tid);
-        Some(pin)
+        let cpu = process::last_cpu(tid)
+            .ok()
+            .filter(|&cpu| cpu < libc::CPU_SETSIZE as usize)?;
+        let own = affinity(0)?;
+        set_affinity(0, &only(cpu)).then_some(Pin {
+            tid,
+            cpu,
+            own,
+            held: None,
+        })
     }
 
-    /// Moves after the tracee.
-    pub(crate) fn follow(&mut self, tid: i32) {
-        let Ok(cpu) = process::last_cpu(tid) else {
-            return;
-        };
-        if self.cpu == Some(cpu) || cpu >= libc::CPU_SETSIZE as usize {
-            return;
+    /// Binds the tracee too.
+    pub(crate) fn hold(&mut self) {
+        if self.held.is_none() {
+            self.held = affinity(self.tid).filter(|_| set_affinity(self.tid, &only(self.cpu)));
         }
-        // SAFETY: `set` is zeroed, `cpu` is below its size, 0 is the calling thread.
-        let result = unsafe {
-            let mut set: libc::cpu_set_t = std::mem::zeroed();
-            libc::CPU_SET(cpu, &mut set);
-            libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
-        };
-        if result == 0 {
-            self.cpu = Some(cpu);
+    }
+
+    /// Gives the tracee its own affinity back.
+    pub(crate) fn release(&mut self) {
+        // It fails only for a thread that is gone.
+        if let Some(set) = self.held.take() {
+            set_affinity(self.tid, &set);
         }
     }
 }
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        // SAFETY: the set is the one that the kernel gave us.
-        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &self.original) };
+        self.release();
+        set_affinity(0, &self.own);
     }
 }

@@ -52,3 +52,95 @@ pub(crate) fn resolve(text: &mut TextCache, memory: Memory, target: u64) -> Reso
     }
     Resolved { address, lazy: false }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lays `stub` and a slot (at byte 48) out in our own memory; the slot holds what `slot` makes of the stub's address.
+    fn resolve_stub(stub: &[u8], slot: impl FnOnce(u64) -> u64) -> (Resolved, u64) {
+        let mut block = Box::new([0x90u8; 64]);
+        let base = block.as_ptr() as u64;
+        block[..stub.len()].copy_from_slice(stub);
+        block[48..56].copy_from_slice(&slot(base).to_le_bytes());
+        let memory = Memory::new(std::process::id() as i32);
+        (resolve(&mut TextCache::new(memory), memory, base), base)
+    }
+
+    /// A readable address that holds no stub.
+    fn function() -> u64 {
+        static CODE: [u8; 32] = [0x90; 32];
+        CODE.as_ptr() as u64
+    }
+
+    #[test]
+    fn bound_stubs_lead_to_the_function() {
+        let bound = Resolved {
+            address: function(),
+            lazy: false,
+        };
+        // jmp [rip + 42]; then with bnd; then with endbr64 and bnd.
+        assert_eq!(resolve_stub(&[0xff, 0x25, 42, 0, 0, 0], |_| function()).0, bound);
+        assert_eq!(resolve_stub(&[0xf2, 0xff, 0x25, 41, 0, 0, 0], |_| function()).0, bound);
+        let ibt = [0xf3, 0x0f, 0x1e, 0xfa, 0xf2, 0xff, 0x25, 37, 0, 0, 0];
+        assert_eq!(resolve_stub(&ibt, |_| function()).0, bound);
+    }
+
+    #[test]
+    fn unbound_stubs_are_lazy() {
+        // jmp [rip + 42]; push 0; jmp PLT0, the slot pointing at the push.
+        let classic = [0xff, 0x25, 42, 0, 0, 0, 0x68, 0, 0, 0, 0, 0xe9, 0, 0, 0, 0];
+        let (resolved, base) = resolve_stub(&classic, |base| base + 6);
+        assert_eq!(
+            resolved,
+            Resolved {
+                address: base + 6,
+                lazy: true
+            }
+        );
+        // .plt.sec with its slot pointing at endbr64; push 0; bnd jmp PLT0 in .plt (here at byte 16).
+        let mut ibt = vec![
+            0xf3, 0x0f, 0x1e, 0xfa, 0xf2, 0xff, 0x25, 37, 0, 0, 0, 0x90, 0x90, 0x90, 0x90, 0x90,
+        ];
+        ibt.extend([0xf3, 0x0f, 0x1e, 0xfa, 0x68, 0, 0, 0, 0, 0xf2, 0xe9, 0, 0, 0, 0]);
+        let (resolved, base) = resolve_stub(&ibt, |base| base + 16);
+        assert_eq!(
+            resolved,
+            Resolved {
+                address: base + 16,
+                lazy: true
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_no_stub_is_itself() {
+        let (resolved, base) = resolve_stub(&[0x55, 0x48, 0x89, 0xe5], |_| 0);
+        assert_eq!(
+            resolved,
+            Resolved {
+                address: base,
+                lazy: false
+            }
+        );
+        // A function that begins with a push of a constant and a jump is no unbound stub.
+        let (resolved, base) = resolve_stub(&[0x68, 0, 0, 0, 0, 0xe9, 0, 0, 0, 0], |_| 0);
+        assert_eq!(
+            resolved,
+            Resolved {
+                address: base,
+                lazy: false
+            }
+        );
+        // A slot that cannot be read, and a stub that leads to itself.
+        let (resolved, base) = resolve_stub(&[0xff, 0x25, 0, 0, 0, 0x80], |_| 0);
+        assert_eq!(
+            resolved,
+            Resolved {
+                address: base,
+                lazy: false
+            }
+        );
+        assert!(!resolve_stub(&[0xff, 0x25, 42, 0, 0, 0], |base| base).0.lazy);
+    }
+}

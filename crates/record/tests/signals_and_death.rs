@@ -92,12 +92,10 @@ fn a_signal_that_never_comes_back_is_given_up() {
     let mut thread = stop(child.pid);
     send_into(&mut thread, count as *const () as u64, [words.as_ptr() as u64, 1000, 0]);
     let pid = child.pid;
-    // SAFETY: kill takes integers.
     let hook = Box::new(move |n| {
         if n == 100 {
-            unsafe {
-                libc::kill(pid, libc::SIGUSR1);
-            }
+            // SAFETY: kill takes integers; `pid` is our child, not reaped.
+            let _ = unsafe { libc::kill(pid, libc::SIGUSR1) };
         }
     });
     let mut guide = Table {
@@ -117,12 +115,10 @@ fn killed_at(step: usize, signal: i32) -> (Abort, bool, redmagic_tracee::testing
     let mut thread = stop(child.pid);
     send_into(&mut thread, count as *const () as u64, [words.as_ptr() as u64, 1000, 0]);
     let pid = child.pid;
-    // SAFETY: kill takes integers.
     let hook = Box::new(move |n| {
         if n == step {
-            unsafe {
-                libc::kill(pid, signal);
-            }
+            // SAFETY: kill takes integers; `pid` is our child, not reaped.
+            let _ = unsafe { libc::kill(pid, signal) };
         }
     });
     let mut guide = Table {
@@ -225,6 +221,41 @@ fn exit_is_left_to_the_program() {
     assert_eq!(child.join(), 3);
 }
 
+/// Blocks the signals in the word at rdi (rt_sigprocmask(SIG_BLOCK, rdi, null, 8)) and returns.
+#[unsafe(naked)]
+extern "C" fn block_signals(set: u64) {
+    std::arch::naked_asm!(
+        "mov rsi, rdi",
+        "xor edi, edi",
+        "xor edx, edx",
+        "mov r10d, 8",
+        "mov eax, 14",
+        "syscall",
+        "ret"
+    )
+}
+
+#[unsafe(naked)]
+extern "C" fn call_block_signals(set: u64) {
+    std::arch::naked_asm!("sub rsp, 8", "call {f}", "add rsp, 8", "ret", f = sym block_signals)
+}
+
+#[test]
+fn a_call_that_blocks_sigtrap_costs_its_handler_and_is_reported() {
+    let words = shared_words();
+    words[0].store(1 << (libc::SIGTRAP - 1), SeqCst);
+    let child = spinning_child(words, || {});
+    let mut thread = stop(child.pid);
+    let function = call_block_signals as *const () as u64;
+    send_into(&mut thread, function, [words.as_ptr() as u64, 0, 0]);
+    let mut guide = Table::default();
+    let residual = redmagic_record::guide::CallAction::Residual;
+    guide.calls.insert(block_signals as *const () as u64, residual);
+    let outcome = record_with(thread, &mut guide, &no_api, &Limits::default());
+    assert_eq!(outcome.result.unwrap_err().reason, Abort::TrapLost);
+    assert!(outcome.thread.is_some());
+}
+
 /// Reads address 8.
 #[unsafe(naked)]
 extern "C" fn fault() {
@@ -242,4 +273,60 @@ fn a_fault_kills_as_it_would_without_us() {
     assert_eq!(aborted.reason, Abort::Died, "{aborted}");
     assert!(aborted.detail.contains("signal 11"), "{aborted}");
     child.forget();
+}
+
+/// Two instructions, then sched_getaffinity(0, 128, rdi).
+#[unsafe(naked)]
+extern "C" fn ask_affinity(set: u64) {
+    std::arch::naked_asm!(
+        "mov rdx, rdi",
+        "xor edi, edi",
+        "mov esi, 128",
+        "mov eax, 204",
+        "syscall",
+        "ret"
+    )
+}
+
+#[test]
+fn the_program_does_not_see_that_it_is_bound_to_a_processor() {
+    let words = shared_words();
+    let child = spinning_child(words, || {});
+    // SAFETY: all-zero is an empty set; the kernel fills it.
+    let own = || unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::sched_getaffinity(child.pid, size_of::<libc::cpu_set_t>(), &mut set);
+        set
+    };
+    let before = own();
+    let mut thread = stop(child.pid);
+    send_into(
+        &mut thread,
+        ask_affinity as *const () as u64,
+        [words.as_ptr() as u64, 0, 0],
+    );
+    let during = std::rc::Rc::new(std::cell::Cell::new(0));
+    let (seen, pid) = (during.clone(), child.pid);
+    let hook = Box::new(move |n| {
+        if n == 3 {
+            // SAFETY: as above.
+            let set = unsafe {
+                let mut set: libc::cpu_set_t = std::mem::zeroed();
+                libc::sched_getaffinity(pid, size_of::<libc::cpu_set_t>(), &mut set);
+                libc::CPU_COUNT(&set)
+            };
+            seen.set(set);
+        }
+    });
+    let mut guide = Table {
+        hook: Some(hook),
+        ..Table::default()
+    };
+    let outcome = record_with(thread, &mut guide, &no_api, &Limits::default());
+    outcome.result.unwrap();
+    assert_eq!(during.get(), 1, "bound while it is stepped");
+    assert!(own() == before);
+    // SAFETY: any bits are a valid set; the words are larger than it.
+    let seen = unsafe { words.as_ptr().cast::<libc::cpu_set_t>().read() };
+    assert!(seen == before);
 }

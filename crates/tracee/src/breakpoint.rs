@@ -6,7 +6,8 @@
 //!
 //! Quirks that users must know:
 //! * Some virtual machines do not deliver them: [`probe`] before relying on them.
-//! * They stay in the thread after a detach, and after the tracer's death: the thread then gets a SIGTRAP (`TRAP_HWBKPT`) at each hit.
+//! * They stay in the thread after a detach, and after the tracer's death (seen on Linux 6.18): the thread then gets a SIGTRAP
+//!   with code `TRAP_HWBKPT` at each hit.
 //!   [`Breakpoint`] clears itself, but nothing can be done about a tracer that is killed: the target's SIGTRAP
 //!   handler (the shim installs one) must ignore `TRAP_HWBKPT`.
 //! * They are inherited by neither fork nor clone, and are gone after execve.
