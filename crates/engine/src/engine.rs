@@ -276,8 +276,14 @@ impl Engine {
                 self.set_hotness(key.id, NEVER);
             }
             AnchorState::Compiled(_) => self.set_hotness(key.id, self.hot_loop(aborts)),
-            AnchorState::Cold if wait => self.set_hotness(key.id, self.hot_loop(aborts)),
+            AnchorState::Cold if wait => {
+                // Asking costs the target a wait of its own: less often each time.
+                anchor.put_off += 1;
+                let shift = aborts + anchor.put_off;
+                self.set_hotness(key.id, self.hot_loop(shift));
+            }
             AnchorState::Cold => {
+                anchor.put_off = 0;
                 return Decision::Record(Job {
                     origin: Origin::Root(key),
                     api,
@@ -301,9 +307,13 @@ impl Engine {
             return Decision::Run;
         }
         if wait {
-            self.set_exit_counter(number, self.hot_exit(exit.aborts));
+            let exit = &mut self.graph.exits[number as usize];
+            exit.put_off += 1;
+            let shift = exit.aborts + exit.put_off;
+            self.set_exit_counter(number, self.hot_exit(shift));
             return Decision::Run;
         }
+        self.graph.exits[number as usize].put_off = 0;
         let api = match root.origin {
             Origin::Root(key) => self.graph.anchors.get(&key).map_or(ApiFn::BackwardsBranch, |a| a.api),
             Origin::Side { .. } => ApiFn::BackwardsBranch,
@@ -480,6 +490,7 @@ impl Engine {
             target: exit.target,
             slot: room.data + u64::from(exit.slot.0) * 8,
             aborts: 0,
+            put_off: 0,
             side: None,
             silent: false,
         }));

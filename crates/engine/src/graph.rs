@@ -45,6 +45,8 @@ pub struct Anchor {
     pub state: AnchorState,
     /// Recordings that were aborted.
     pub aborts: u64,
+    /// Times it was put off since the last recording.
+    pub put_off: u64,
     /// The last abort's reason.
     pub last_abort: Option<Abort>,
     /// Address of its slot, and of its call.
@@ -123,6 +125,8 @@ pub struct ExitState {
     pub slot: u64,
     /// Recordings from it that were aborted.
     pub aborts: u64,
+    /// Times it was put off since the last recording.
+    pub put_off: u64,
     /// The trace that starts here.
     pub side: Option<TraceId>,
     /// Whether it has stopped counting.
@@ -147,6 +151,7 @@ impl Graph {
             api,
             state: AnchorState::Cold,
             aborts: 0,
+            put_off: 0,
             last_abort: None,
             slot: None,
         })
