@@ -415,10 +415,11 @@ impl Engine {
         self.install(job, recording, &ops).map_err(|error| {
             tracing::debug!(%error, "not compiled");
             match error {
-                InstallError::Cache(_) => {
+                InstallError::Cache(CacheError::Full { .. }) => {
                     self.full = true;
                     Abort::CacheFull
                 }
+                InstallError::Cache(CacheError::EntriesFull { .. }) => Abort::EntriesFull,
                 InstallError::Copy(CopyError::Asm(_)) => Abort::OutOfReach,
                 InstallError::Copy(CopyError::Unsupported { .. }) => Abort::UnsupportedInstruction,
                 InstallError::Copy(CopyError::OpenMerge) => Abort::OpenMerge,
@@ -514,7 +515,11 @@ impl Engine {
         // Everything is in place: publish.
         match job.origin {
             Origin::Root(key) => {
-                self.cache.set_entry(key.id, key.return_address, compiled.entry)?;
+                if let Err(error) = self.cache.set_entry(key.id, key.return_address, compiled.entry) {
+                    // Nothing leads to it.
+                    self.graph.traces[id as usize].dropped = true;
+                    return Err(error.into());
+                }
                 let anchor = self.graph.anchor(key, job.api);
                 anchor.state = AnchorState::Compiled(id);
                 if let Some(slot) = anchor.slot {

@@ -127,11 +127,8 @@ impl<'a, W: World> Policy<'a, W> {
         let visits = self.visits.entry(key).or_insert(0);
         *visits += 1;
         match api {
-            ApiFn::FunctionEntry => {
-                if *visits > self.params.maxrecursion {
-                    return ShimAction::End;
-                }
-            }
+            ApiFn::FunctionEntry if *visits > self.params.maxrecursion => return ShimAction::End,
+            ApiFn::FunctionEntry => {}
             _ if self.world.compiled(key) => return ShimAction::End,
             _ if *visits > self.params.maxunroll && !self.world.hopeless(key) => {
                 self.lessons.inner.push(key);
