@@ -75,8 +75,8 @@ impl Watch {
         })
     }
 
-    /// Puts a thread under watch for as long as the result lives. Without a free slot it is
-    /// not watched, and the result is `None`.
+    /// Puts a thread under watch for as long as the result lives. `None` when it cannot be
+    /// watched, and so must not be traced: no slot is free, or the watcher was killed.
     pub fn thread(&self, tid: i32) -> Option<Watched<'_>> {
         for slot in 0..SLOTS {
             if self
@@ -90,9 +90,12 @@ impl Watch {
                 if let Some(mask) = affinity(tid) {
                     self.shared.keep_affinity(slot, &mask);
                 }
-                // A full pipe is as good a wake-up as one more byte.
-                let _ = (&*self.pipe).write(&[1]);
-                return Some(Watched { watch: self, slot });
+                let watched = Watched { watch: self, slot };
+                // A full pipe is as good a wake-up as one more byte; a broken one has no reader.
+                return match (&*self.pipe).write(&[1]) {
+                    Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => None,
+                    _ => Some(watched),
+                };
             }
         }
         None

@@ -191,12 +191,17 @@ def processes():
 
 def served_by(pid):
     """The daemon and the watcher of a target: {name: pid}. A zombie is none; who reaps it is init."""
-    found = {}
+    both = {}
     for other in processes():
         words = read(f"/proc/{other}/cmdline").split("\0")
         if len(words) > 2 and words[0] == "redmagicd" and words[2] == str(pid):
-            found[read(f"/proc/{other}/comm").strip()] = other
-    return found
+            status = read(f"/proc/{other}/status")
+            both[other] = field(status, "Name"), int(field(status, "PPid") or 0)
+    # The watcher has the daemon's name until it has set its own.
+    return {
+        "redmagic-watch" if name == "redmagicd" and parent in both else name: other
+        for other, (name, parent) in both.items()
+    }
 
 
 def tracer(pid):
