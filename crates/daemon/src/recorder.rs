@@ -16,12 +16,13 @@ use redmagic_engine::policy::{Functions, Lessons, Policy};
 use redmagic_engine::{Finished, Job};
 use redmagic_proto::api::ApiFn;
 use redmagic_proto::control::{ParkArea, ParkedRegisters, REQUEST_ANCHOR, REQUEST_EXIT};
-use redmagic_record::abort::Aborted;
+use redmagic_record::abort::{Abort, Aborted};
 use redmagic_record::guide::{CallAction, CallSite, Flow, Guide, ShimAction, ShimCallSite};
 use redmagic_record::recording::{Anchor, AnchorKind, Api, ImageRange, Recording};
 use redmagic_record::stepping::{self, Ctx, Limits};
 use redmagic_tracee::image::Image;
 use redmagic_tracee::maps::Maps;
+use redmagic_tracee::process::Status;
 use redmagic_tracee::thread::{self, Options, Stopped, WaitOutcome};
 
 use crate::session::{Session, Work, lock};
@@ -32,7 +33,7 @@ use crate::watch::{Watch, Watched};
 pub fn work(session: &Session, work: &Work, watch: &Watch) {
     let tid = session.park_u32(work.area, offset_of!(ParkArea, tid)) as i32;
     // A hostile target may name any thread; only its own are touched.
-    if redmagic_tracee::process::Status::read(tid).map(|s| s.tgid).ok() != Some(session.pid) {
+    if Status::read(tid).map(|s| s.tgid).ok() != Some(session.pid) {
         return;
     }
     // A thread that nobody watches is not traced: it would hang with this process.
@@ -71,6 +72,7 @@ pub fn work(session: &Session, work: &Work, watch: &Watch) {
 struct World {
     images: Vec<ImageRange>,
     returns_twice: Vec<u64>,
+    signal_mask: Vec<u64>,
     program: String,
 }
 
@@ -79,19 +81,38 @@ struct World {
 pub struct Symbols {
     key: Vec<(u64, String)>,
     returns_twice: Vec<u64>,
+    signal_mask: Vec<u64>,
 }
+
+/// Functions that show or set a thread's signal mask. SIGTRAP is taken out of it while the thread
+/// is recorded, so one that blocks SIGTRAP must not come to them meanwhile. (A library's own
+/// functions that do both, such as those that start processes, only ever put back what they found.)
+const SIGNAL_MASK: &[&str] = &[
+    "sigprocmask",
+    "pthread_sigmask",
+    "sigblock",
+    "sigsetmask",
+    "siggetmask",
+    "sighold",
+    "sigrelse",
+    "sigset",
+];
 
 /// Reads the symbol tables of what is mapped now. Takes milliseconds, so it is never done
 /// while a thread waits.
 pub fn read_symbols(session: &Session) {
     let Ok(maps) = Maps::read(session.pid) else { return };
+    let images = Image::all(session.pid, &maps);
+    let all = |names: &[&str]| {
+        let found = images
+            .iter()
+            .flat_map(|image| names.iter().filter_map(|name| image.symbol(name)));
+        found.map(|symbol| symbol.range.start).collect()
+    };
     let symbols = Symbols {
         key: key(&maps),
-        returns_twice: Image::all(session.pid, &maps)
-            .iter()
-            .flat_map(|image| RETURNS_TWICE.iter().filter_map(|name| image.symbol(name)))
-            .map(|symbol| symbol.range.start)
-            .collect(),
+        returns_twice: all(RETURNS_TWICE),
+        signal_mask: all(SIGNAL_MASK),
     };
     *lock(&session.symbols) = symbols;
 }
@@ -127,6 +148,7 @@ impl World {
         Ok(Some(World {
             images,
             returns_twice: symbols.returns_twice.clone(),
+            signal_mask: symbols.signal_mask.clone(),
             program,
         }))
     }
@@ -249,7 +271,12 @@ fn record(
         ),
         &returns_twice,
     );
-    let mut guide = Beating { policy, watched };
+    let blocked = Status::read(thread.tid()).is_ok_and(|s| s.blocked >> (libc::SIGTRAP - 1) & 1 == 1);
+    let mut guide = Beating {
+        policy,
+        watched,
+        refused: if blocked { &world.signal_mask } else { &[] },
+    };
     let outcome = stepping::record(thread, &ctx, &mut guide, &limits);
     tracing::debug!(
         pid = session.pid,
@@ -287,6 +314,8 @@ fn finish(session: &Session, job: &Job, recording: Result<Recording, Aborted>, l
 struct Beating<'a> {
     policy: Policy<'a, std::sync::Mutex<redmagic_engine::Engine>>,
     watched: &'a Watched<'a>,
+    /// Functions that must not be called while recording.
+    refused: &'a [u64],
 }
 
 impl Guide for Beating<'_> {
@@ -296,6 +325,9 @@ impl Guide for Beating<'_> {
     }
 
     fn on_call(&mut self, site: &CallSite) -> CallAction {
+        if self.refused.contains(&site.resolved) {
+            return CallAction::Abort(Abort::MaskSeen);
+        }
         self.policy.on_call(site)
     }
 
