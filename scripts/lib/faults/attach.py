@@ -1,10 +1,11 @@
 """Attach and detach, 50 times in a row to one running process, and attach while attached."""
 
 import json
+import os
 import subprocess
 import time
 
-from .common import ask, environment, processes, read, served_by, target, wait_for
+from .common import EAGER, REDMAGICD, ask, environment, processes, read, served_by, target, wait_for
 from .ends import regions
 
 
@@ -42,7 +43,7 @@ class Worker:
 
 
 def descriptors(pid):
-    return len(__import__("os").listdir(f"/proc/{pid}/fd"))
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def status(pid):
@@ -57,7 +58,7 @@ def section(settings):
         rounds = settings.count(50, 8)
         begin = time.monotonic()
         for i in range(rounds):
-            code, _, errors = ask("attach", worker.pid)
+            code, _, errors = ask("attach", worker.pid, env=EAGER if i % 2 else None)
             if not settings.check(code == 0, f"attach: round {i}", errors):
                 break
             if i == 0:
@@ -101,7 +102,7 @@ def race(settings):
         worker = Worker(2)
         tries = [
             subprocess.Popen(
-                [__import__("faults.common").common.REDMAGICD, "attach", str(worker.pid)],
+                [REDMAGICD, "attach", str(worker.pid)],
                 stderr=subprocess.PIPE,
                 env=environment(),
                 text=True,

@@ -226,10 +226,10 @@ def wait_for(what, patience, pause=0.01, process=None):
         time.sleep(pause)
 
 
-def ask(*arguments, patience=20.0):
+def ask(*arguments, patience=20.0, env=None):
     """Runs redmagic or redmagicd: (status, output, errors)."""
     tool = REDMAGICD if arguments[0] == "attach" else REDMAGIC
     done = subprocess.run(
-        [tool, *map(str, arguments)], capture_output=True, env=environment(), timeout=patience, check=False
+        [tool, *map(str, arguments)], capture_output=True, env=environment(env), timeout=patience, check=False
     )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
