@@ -74,7 +74,10 @@ def section(settings):
         settings.check(traces > 0, "attach", "nothing was ever compiled")
         settings.check(descriptors(worker.pid) == files, "attach", "descriptors are left in the program")
         left = regions(worker.pid)
-        settings.check(len(left) <= 3, "attach: mappings after the last detach", f"{len(left)}: {left[:4]}")
+        # A thread may still be in generated code, or return to it, when a session ends; so its three
+        # regions stay mapped (docs: limits). They must be no more than that, and not writable code.
+        settings.check(len(left) <= 3 * rounds, "attach: mappings after the last detach", f"{len(left)}: {left[:4]}")
+        settings.check(not any("w" in l.split()[1] for l in left if "control" not in l), "attach: mappings", left[:4])
         settings.check(not served_by(worker.pid), "attach: daemons left", served_by(worker.pid))
         got = worker.finish()
         settings.check(got == (0, "wrong 0"), f"attach: {threads} threads", got)
