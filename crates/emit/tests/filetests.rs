@@ -7,7 +7,7 @@
 //! ```text
 //! start anchor | exit
 //! copy ADDRESS BYTES          branch ADDRESS BYTES taken|not-taken
-//! jump ADDRESS BYTES -> TO    call ADDRESS BYTES -> TO    return ADDRESS BYTES -> TO
+//! jump ADDRESS BYTES -> TO    call ADDRESS BYTES -> TO    return|own-return ADDRESS BYTES -> TO
 //! residual ADDRESS BYTES -> RETURN
 //! guard-argument ADDRESS VALUE     result nothing|argument|NUMBER     return-from-shim ADDRESS -> TO
 //! begin-merge RETURN   end-merge   disabled START -> ENABLE-RETURN
@@ -114,9 +114,13 @@ fn run(input: &str) -> String {
                 let (code, target) = with_target();
                 ops.push(Op::Call { code, target });
             }
-            "return" => {
+            "return" | "own-return" => {
                 let (code, target) = with_target();
-                ops.push(Op::Return { code, target });
+                ops.push(Op::Return {
+                    code,
+                    target,
+                    guarded: words[0] == "return",
+                });
             }
             "residual" => {
                 let (code, return_address) = with_target();
