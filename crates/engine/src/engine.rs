@@ -65,6 +65,8 @@ pub struct Job {
     pub origin: Origin,
     /// The function of the anchor; of the root's anchor for a side trace.
     pub api: ApiFn,
+    /// The anchor of the tree's root.
+    pub root: AnchorKey,
     /// The address at which it starts.
     pub ip: u64,
 }
@@ -287,6 +289,7 @@ impl Engine {
                 return Decision::Record(Job {
                     origin: Origin::Root(key),
                     api,
+                    root: key,
                     ip: key.return_address,
                 });
             }
@@ -314,13 +317,15 @@ impl Engine {
             return Decision::Run;
         }
         self.graph.exits[number as usize].put_off = 0;
-        let api = match root.origin {
-            Origin::Root(key) => self.graph.anchors.get(&key).map_or(ApiFn::BackwardsBranch, |a| a.api),
-            Origin::Side { .. } => ApiFn::BackwardsBranch,
+        // The root of a tree starts at an anchor.
+        let Origin::Root(key) = root.origin else {
+            return Decision::Run;
         };
+        let api = self.graph.anchors.get(&key).map_or(ApiFn::BackwardsBranch, |a| a.api);
         Decision::Record(Job {
             origin: Origin::Side { exit: number, parent },
             api,
+            root: key,
             ip: target,
         })
     }

@@ -57,6 +57,7 @@ impl Case {
             &self.functions,
             self.origin,
             self.api,
+            key(1),
             (1, 2),
             &|a| a == SETJMP,
         )
@@ -185,6 +186,21 @@ fn functions_are_inlined_until_they_recur() {
     }
     assert_eq!(
         policy.on_shim_call(&shim(ApiFn::FunctionEntry, key(2).id)),
+        ShimAction::End
+    );
+}
+
+#[test]
+fn in_the_tree_of_a_function_its_own_entry_ends_a_recording() {
+    let case = Case {
+        origin: Origin::Side { exit: 0, parent: 0 },
+        api: ApiFn::FunctionEntry,
+        ..Case::new()
+    };
+    let mut policy = case.policy();
+    assert_eq!(policy.on_shim_call(&shim(ApiFn::FunctionEntry, key(2).id)), SKIP);
+    assert_eq!(
+        policy.on_shim_call(&shim(ApiFn::FunctionEntry, key(1).id)),
         ShimAction::End
     );
 }

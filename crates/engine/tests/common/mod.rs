@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redmagic_engine::cache::CodeCache;
-use redmagic_engine::graph::{AnchorKey, Origin};
+use redmagic_engine::graph::AnchorKey;
 use redmagic_engine::memory::SharedMemory;
 use redmagic_engine::policy::Lessons;
 use redmagic_engine::{Decision, Engine, Finished, Job, Params, Request, Setup};
@@ -193,12 +193,4 @@ pub fn shim(api: ApiFn, ip: u64, args: [u64; 2], result: u64) -> Step {
         result,
         action: ShimExecution::Skipped,
     })
-}
-
-pub fn side_job(exit: u32, parent: u32, ip: u64) -> Job {
-    Job {
-        origin: Origin::Side { exit, parent },
-        api: ApiFn::BackwardsBranch,
-        ip,
-    }
 }
