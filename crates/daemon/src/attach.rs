@@ -123,7 +123,7 @@ fn inject(
             libc::SYS_socket,
             [libc::AF_UNIX as u64, SEQPACKET_CLOEXEC, 0, 0, 0, 0],
         )
-        .map_err(fail)? as u64;
+        .map_err(fail)?;
     let received = receive_files(remote, session, name, listening, files, socket);
     let _ = remote.syscall(libc::SYS_close, [socket, 0, 0, 0, 0, 0]);
     let theirs = received?;

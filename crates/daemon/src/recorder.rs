@@ -265,6 +265,7 @@ fn record(
         functions,
         job.origin,
         job.api,
+        job.root,
         (
             session.shim.api[ApiFn::TempDisable as usize],
             session.shim.api[ApiFn::TempEnable as usize],

@@ -32,6 +32,7 @@ use redmagic_tracee::process;
 
 use crate::recorder;
 use crate::registry::RegistryReader;
+use crate::sample::Sampler;
 use crate::target::Shim;
 use crate::watch::Watch;
 
@@ -106,6 +107,8 @@ pub struct Session {
     stop: AtomicBool,
     revivals: AtomicU32,
     refused: AtomicBool,
+    /// Samples where the target is, if statistics were asked for.
+    pub sampler: Mutex<Option<Sampler>>,
     /// What is known of the target's symbols.
     pub symbols: Mutex<recorder::Symbols>,
     /// Where to save recordings.
@@ -192,6 +195,7 @@ impl Session {
             stop: AtomicBool::new(false),
             revivals: AtomicU32::new(0),
             refused: AtomicBool::new(false),
+            sampler: Mutex::default(),
             symbols: Mutex::default(),
             save_recordings: parts.save_recordings,
         })
@@ -294,11 +298,19 @@ impl Session {
                     lock(&self.engine).redeclare(declared);
                 }
                 misuse.look(self);
+                self.take_samples();
                 if let Some(ending) = self.look_at_target() {
                     return self.end(ending);
                 }
             }
             futex_wait(doorbell, rung, IDLE);
+        }
+    }
+
+    /// Counts where the target was since the last call.
+    pub fn take_samples(&self) {
+        if let Some(sampler) = lock(&self.sampler).as_mut() {
+            sampler.take(&(self.layout.code..self.layout.code + self.layout.code_bytes));
         }
     }
 

@@ -14,7 +14,7 @@
 //! | `jcc` | `jcc` to an exit when it goes the other way |
 //! | `jmp` | nothing; through a register or memory: a compare with where it went |
 //! | inlined `call` | a push of the *original* return address |
-//! | `ret` | a compare of the return address, then a pop |
+//! | `ret` | a compare of the return address (unless it was pushed in the trace), then a pop |
 //! | call kept as a call | a call; see below |
 //! | call of the shim | what the function means (see [`Op`]) |
 //!
@@ -73,6 +73,9 @@ pub enum Op {
         code: Source,
         /// Where it went.
         target: u64,
+        /// Whether it may go elsewhere. It may not if its return address was pushed in the
+        /// trace, in a slot that nothing else can reach.
+        guarded: bool,
     },
     /// A call that stays a call. Indirect ones are not guarded: whatever is called
     /// comes back.
@@ -333,9 +336,11 @@ impl Copier<'_> {
                 let address = self.asm.datum(instruction.next_ip());
                 Ok(self.asm.push_datum(address)?)
             }
-            Op::Return { code, target } => {
+            Op::Return { code, target, guarded } => {
                 let instruction = code.decode();
-                self.guard_return(code.ip, code.step, *target)?;
+                if *guarded {
+                    self.guard_return(code.ip, code.step, *target)?;
+                }
                 let extra = if instruction.op_count() == 1 {
                     i32::from(instruction.immediate16())
                 } else {

@@ -65,6 +65,8 @@ pub struct Job {
     pub origin: Origin,
     /// The function of the anchor; of the root's anchor for a side trace.
     pub api: ApiFn,
+    /// The anchor of the tree's root.
+    pub root: AnchorKey,
     /// The address at which it starts.
     pub ip: u64,
 }
@@ -287,6 +289,7 @@ impl Engine {
                 return Decision::Record(Job {
                     origin: Origin::Root(key),
                     api,
+                    root: key,
                     ip: key.return_address,
                 });
             }
@@ -314,13 +317,15 @@ impl Engine {
             return Decision::Run;
         }
         self.graph.exits[number as usize].put_off = 0;
-        let api = match root.origin {
-            Origin::Root(key) => self.graph.anchors.get(&key).map_or(ApiFn::BackwardsBranch, |a| a.api),
-            Origin::Side { .. } => ApiFn::BackwardsBranch,
+        // The root of a tree starts at an anchor.
+        let Origin::Root(key) = root.origin else {
+            return Decision::Run;
         };
+        let api = self.graph.anchors.get(&key).map_or(ApiFn::BackwardsBranch, |a| a.api);
         Decision::Record(Job {
             origin: Origin::Side { exit: number, parent },
             api,
+            root: key,
             ip: target,
         })
     }
@@ -415,10 +420,11 @@ impl Engine {
         self.install(job, recording, &ops).map_err(|error| {
             tracing::debug!(%error, "not compiled");
             match error {
-                InstallError::Cache(_) => {
+                InstallError::Cache(CacheError::Full { .. }) => {
                     self.full = true;
                     Abort::CacheFull
                 }
+                InstallError::Cache(CacheError::EntriesFull { .. }) => Abort::EntriesFull,
                 InstallError::Copy(CopyError::Asm(_)) => Abort::OutOfReach,
                 InstallError::Copy(CopyError::Unsupported { .. }) => Abort::UnsupportedInstruction,
                 InstallError::Copy(CopyError::OpenMerge) => Abort::OpenMerge,
@@ -514,7 +520,11 @@ impl Engine {
         // Everything is in place: publish.
         match job.origin {
             Origin::Root(key) => {
-                self.cache.set_entry(key.id, key.return_address, compiled.entry)?;
+                if let Err(error) = self.cache.set_entry(key.id, key.return_address, compiled.entry) {
+                    // Nothing leads to it.
+                    self.graph.traces[id as usize].dropped = true;
+                    return Err(error.into());
+                }
                 let anchor = self.graph.anchor(key, job.api);
                 anchor.state = AnchorState::Compiled(id);
                 if let Some(slot) = anchor.slot {

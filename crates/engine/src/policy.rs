@@ -8,7 +8,8 @@
 //! * An inner loop without a trace is unrolled a few times; one that turns more often is
 //!   made hot instead, and the recording given up.
 //! * Interpreted functions are inlined into loops, compiled or not, until one is entered
-//!   more often than `maxrecursion`: then the recording ends at its entry.
+//!   more often than `maxrecursion`: then the recording ends at its entry. In the tree of a
+//!   function, its own entry ends every recording at once.
 //! * Native calls inside the interpreter's image are followed; others, and functions that
 //!   turned out not to be worth following, are kept as calls.
 
@@ -57,6 +58,7 @@ pub struct Policy<'a, W: World> {
     functions: &'a Functions,
     origin: Origin,
     root_api: ApiFn,
+    root: AnchorKey,
     /// Whether a callee is a function that returns twice.
     returns_twice: &'a dyn Fn(u64) -> bool,
     /// First instructions of `temp_disable` and `temp_enable`.
@@ -85,13 +87,14 @@ pub struct Lessons {
 }
 
 impl<'a, W: World> Policy<'a, W> {
-    /// For a recording from `origin`; `root_api` is the function of its anchor.
+    /// For a recording from `origin` in the tree of `root`, an anchor that calls `root_api`.
     pub fn new(
         params: &'a Params,
         world: &'a W,
         functions: &'a Functions,
         origin: Origin,
         root_api: ApiFn,
+        root: AnchorKey,
         disable_enable: (u64, u64),
         returns_twice: &'a dyn Fn(u64) -> bool,
     ) -> Policy<'a, W> {
@@ -101,6 +104,7 @@ impl<'a, W: World> Policy<'a, W> {
             functions,
             origin,
             root_api,
+            root,
             returns_twice,
             disable_enable,
             stack: Vec::new(),
@@ -127,11 +131,11 @@ impl<'a, W: World> Policy<'a, W> {
         let visits = self.visits.entry(key).or_insert(0);
         *visits += 1;
         match api {
-            ApiFn::FunctionEntry => {
-                if *visits > self.params.maxrecursion {
-                    return ShimAction::End;
-                }
-            }
+            // The tree's own function: recursion goes round through its root. Unrolled in every
+            // side trace it would be the same code many times over.
+            ApiFn::FunctionEntry if key == self.root => return ShimAction::End,
+            ApiFn::FunctionEntry if *visits > self.params.maxrecursion => return ShimAction::End,
+            ApiFn::FunctionEntry => {}
             _ if self.world.compiled(key) => return ShimAction::End,
             _ if *visits > self.params.maxunroll && !self.world.hopeless(key) => {
                 self.lessons.inner.push(key);

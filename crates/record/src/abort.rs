@@ -91,6 +91,7 @@ abort_reasons! {
     UnsupportedInstruction = "unsupported-instruction", Developer, "an instruction that the copy tier cannot repeat elsewhere";
     OutOfReach = "out-of-reach", User, "code or data more than 2 GiB from the code region";
     CacheFull = "code-cache-full", User, "the code region is full: REDMAGIC_CODESIZE sets its size";
+    EntriesFull = "entries-full", Developer, "no place for another anchor with an id of this hash";
     Disabled = "disabled", Embedder, "redmagic_disable_branch was called for this id";
     // Ends.
     Died = "died", Nobody, "the thread ended";

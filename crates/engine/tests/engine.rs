@@ -1,0 +1,323 @@
+//! The engine without a process: requests in, words in shared memory out.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{CODE, TEXT, World, end_at, inst, key, loop_recording, loop_steps, recording};
+use redmagic_engine::graph::{AnchorKey, AnchorState, Link, Origin};
+use redmagic_engine::policy::Lessons;
+use redmagic_engine::registry::Declarations;
+use redmagic_engine::{Decision, Finished, Params, Request};
+use redmagic_proto::ApiFn;
+use redmagic_proto::registry::{KIND_CONSTANT_MEMORY, KIND_DISABLED_BRANCH};
+use redmagic_record::abort::Abort;
+
+fn anchor(key: AnchorKey) -> Request {
+    Request::Anchor {
+        api: ApiFn::BackwardsBranch,
+        key,
+    }
+}
+
+fn record(world: &mut World, request: Request) -> redmagic_engine::Job {
+    match world.ask(request) {
+        Decision::Record(job) => job,
+        Decision::Run => panic!("{request:?} is not recorded"),
+    }
+}
+
+#[test]
+fn a_hot_loop_is_recorded_installed_and_entered() {
+    let mut world = World::new(Params::default());
+    assert_eq!(world.hotness(key(1).id), 150 * 8, "a loop counts 8");
+    assert_eq!(world.entry(key(1)), None);
+    let trace = world.install_loop(key(1));
+    let installed = world.engine.graph().traces[trace as usize].clone();
+    assert_eq!(world.entry(key(1)), Some(installed.entry));
+    assert_eq!(installed.link, Link::Anchor(key(1)));
+    assert!(installed.body > installed.entry && installed.entry >= CODE);
+    // The loop goes round through its slot.
+    let slot = world.engine.graph().anchors[&key(1)].slot.unwrap();
+    assert_eq!(world.word(slot.address), installed.body);
+    assert_eq!(slot.native, TEXT + 0x100);
+    assert!(matches!(world.ask(anchor(key(1))), Decision::Run), "it has a trace");
+}
+
+#[test]
+fn a_side_trace_is_one_store_into_the_exits_slot() {
+    let mut world = World::new(Params::default());
+    let root = world.install_loop(key(1));
+    let exit = world.engine.graph().exits[0].clone();
+    assert_eq!(exit.target, TEXT + 0x10a, "where the branch does not go");
+    assert_eq!(world.exit_counter(0), 200);
+    let counting = world.word(exit.slot);
+    assert!(counting > CODE);
+    let job = record(&mut world, Request::Exit { number: 0 });
+    assert_eq!(job.origin, Origin::Side { exit: 0, parent: root });
+    let side = recording(vec![inst(TEXT + 0x10a, &[0x90], TEXT + 0x10b)], end_at(key(1)));
+    let trace = world.install(&job, &side);
+    assert_eq!(world.word(exit.slot), world.engine.graph().traces[trace as usize].body);
+    assert_eq!(world.engine.graph().traces[trace as usize].root, root);
+    assert!(matches!(world.ask(Request::Exit { number: 0 }), Decision::Run));
+}
+
+#[test]
+fn failures_back_off_and_end_on_the_blacklist() {
+    let params = Params {
+        maxtries: 3,
+        hotloop: 10,
+        ..Params::default()
+    };
+    let mut world = World::new(params);
+    for aborts in 1..=2 {
+        let job = record(&mut world, anchor(key(1)));
+        world.fail(&job, Abort::TooLong);
+        assert_eq!(world.hotness(key(1).id), (10 << aborts) * 8);
+    }
+    let job = record(&mut world, anchor(key(1)));
+    world.fail(&job, Abort::TooLong);
+    assert_eq!(world.engine.graph().anchors[&key(1)].state, AnchorState::Blacklisted);
+    assert!(world.hotness(key(1).id) > 100_000_000);
+    assert!(matches!(world.ask(anchor(key(1))), Decision::Run));
+    assert_eq!(world.engine.counts().aborts[&Abort::TooLong], 3);
+}
+
+#[test]
+fn what_was_learnt_makes_the_next_try_free() {
+    let mut world = World::new(Params {
+        maxtries: 1,
+        ..Params::default()
+    });
+    for function in [0x1000, 0x2000] {
+        let job = record(&mut world, anchor(key(1)));
+        let lessons = Lessons {
+            residual: vec![function],
+            inner: vec![],
+        };
+        let failed = world
+            .engine
+            .finish(&job, Err((Abort::NativeLoop, 5)), &lessons, Duration::ZERO);
+        assert_eq!(failed, Finished::Failed(Abort::NativeLoop));
+        assert!(world.engine.functions().residual.contains(&function));
+    }
+    // The same lesson again is none.
+    let job = record(&mut world, anchor(key(1)));
+    let lessons = Lessons {
+        residual: vec![0x1000],
+        inner: vec![],
+    };
+    world
+        .engine
+        .finish(&job, Err((Abort::NativeLoop, 5)), &lessons, Duration::ZERO);
+    assert_eq!(world.engine.graph().anchors[&key(1)].state, AnchorState::Blacklisted);
+}
+
+#[test]
+fn an_inner_loop_is_made_hot() {
+    let mut world = World::new(Params::default());
+    let job = record(&mut world, anchor(key(1)));
+    let lessons = Lessons {
+        residual: vec![],
+        inner: vec![key(2)],
+    };
+    world
+        .engine
+        .finish(&job, Err((Abort::InnerLoop, 5)), &lessons, Duration::ZERO);
+    assert_eq!(world.hotness(key(2).id), 1);
+}
+
+#[test]
+fn a_trace_that_ends_at_an_anchor_without_one_is_linked_when_it_gets_one() {
+    let mut world = World::new(Params::default());
+    let job = record(&mut world, anchor(key(1)));
+    world.install(&job, &recording(loop_steps(), end_at(key(2))));
+    let slot = world.engine.graph().anchors[&key(2)].slot.unwrap();
+    assert_eq!(world.word(slot.address), slot.native, "to the anchor's own call");
+    let inner = world.install_loop(key(2));
+    assert_eq!(
+        world.word(slot.address),
+        world.engine.graph().traces[inner as usize].body
+    );
+}
+
+#[test]
+fn exits_that_fail_or_are_too_many_fall_silent() {
+    let mut world = World::new(Params {
+        maxtries: 1,
+        ..Params::default()
+    });
+    world.install_loop(key(1));
+    let job = record(&mut world, Request::Exit { number: 0 });
+    world.fail(&job, Abort::TooLong);
+    let exit = world.engine.graph().exits[0].clone();
+    assert!(exit.silent);
+    assert_eq!(world.word(exit.slot), exit.target, "a plain jump to the original code");
+
+    let mut world = World::new(Params {
+        maxside: 0,
+        ..Params::default()
+    });
+    world.install_loop(key(1));
+    assert!(matches!(world.ask(Request::Exit { number: 0 }), Decision::Run));
+    assert!(world.engine.graph().exits[0].silent);
+}
+
+#[test]
+fn recording_stays_within_its_share() {
+    let mut world = World::new(Params {
+        recordshare: 0,
+        recordfree: 1,
+        hotloop: 10,
+        ..Params::default()
+    });
+    let job = record(&mut world, anchor(key(1)));
+    world.engine.finish(
+        &job,
+        Ok(&loop_recording(key(1))),
+        &Lessons::default(),
+        Duration::from_millis(5),
+    );
+    for put_off in 1..4 {
+        assert!(matches!(world.ask(anchor(key(2))), Decision::Run));
+        assert_eq!(world.hotness(key(2).id), (10 << put_off) * 8, "less often each time");
+    }
+    assert_eq!(world.engine.counts().postponed, 3);
+}
+
+#[test]
+fn while_another_recording_is_on_threads_run_on() {
+    let mut world = World::new(Params::default());
+    let decision = world.engine.decide(anchor(key(1)), true).unwrap();
+    assert!(matches!(decision, Decision::Run));
+}
+
+#[test]
+fn the_size_limit_of_the_cache_is_enforced() {
+    let mut world = World::new(Params {
+        codesize: 64,
+        ..Params::default()
+    });
+    let mut n = 0;
+    let full = loop {
+        n += 1;
+        assert!(n < 10_000, "never full");
+        let Decision::Record(job) = world.ask(anchor(key(n))) else {
+            panic!("not recorded")
+        };
+        match world
+            .engine
+            .finish(&job, Ok(&loop_recording(key(n))), &Lessons::default(), Duration::ZERO)
+        {
+            Finished::Installed(_) => {}
+            Finished::Failed(reason) => break reason,
+        }
+    };
+    assert_eq!(full, Abort::CacheFull);
+    assert!(world.engine.cache().used_bytes() <= 64 * 1024);
+    assert!(
+        matches!(world.ask(anchor(key(n + 1))), Decision::Run),
+        "nothing more is recorded"
+    );
+    assert!(world.entry(key(1)).is_some(), "what there is stays");
+}
+
+#[test]
+fn roots_of_bytecode_that_ended_are_dropped() {
+    let mut world = World::new(Params::default());
+    let mut declared = Declarations::default();
+    declared.add(KIND_CONSTANT_MEMORY, key(1).id - 8, 64, 7);
+    world.engine.redeclare(declared.clone());
+    let trace = world.install_loop(key(1));
+    world.engine.redeclare(declared);
+    assert!(world.entry(key(1)).is_some(), "nothing has changed");
+    // The same block declared again is other bytecode.
+    let mut again = Declarations::default();
+    again.add(KIND_CONSTANT_MEMORY, key(1).id - 8, 64, 8);
+    world.engine.redeclare(again);
+    assert_eq!(world.entry(key(1)), None);
+    let slot = world.engine.graph().anchors[&key(1)].slot.unwrap();
+    assert_eq!(
+        world.word(slot.address),
+        slot.native,
+        "whoever is in the loop leaves at its next turn"
+    );
+    assert!(world.engine.graph().traces[trace as usize].dropped);
+    world.install_loop(key(1));
+    assert!(
+        world.entry(key(1)).is_some(),
+        "the new bytecode gets a trace of its own"
+    );
+}
+
+#[test]
+fn a_disabled_branch_loses_its_trace_and_gets_no_other() {
+    let mut world = World::new(Params::default());
+    world.install_loop(key(1));
+    let mut declared = Declarations::default();
+    declared.add(KIND_DISABLED_BRANCH, key(1).id, 0, 1);
+    world.engine.redeclare(declared);
+    assert_eq!(world.entry(key(1)), None);
+    assert!(matches!(world.ask(anchor(key(1))), Decision::Run));
+    assert_eq!(world.engine.graph().anchors[&key(1)].state, AnchorState::Blacklisted);
+}
+
+#[test]
+fn withdrawing_leaves_no_way_in_and_no_loop() {
+    let mut world = World::new(Params::default());
+    world.install_loop(key(1));
+    let job = record(&mut world, Request::Exit { number: 0 });
+    world.install(
+        &job,
+        &recording(vec![inst(TEXT + 0x10a, &[0x90], TEXT + 0x10b)], end_at(key(1))),
+    );
+    world.engine.withdraw();
+    assert_eq!(world.entry(key(1)), None);
+    let slot = world.engine.graph().anchors[&key(1)].slot.unwrap();
+    assert_eq!(world.word(slot.address), slot.native);
+    for exit in world.engine.graph().exits.clone() {
+        assert_eq!(world.word(exit.slot), exit.target);
+    }
+}
+
+#[test]
+fn requests_that_no_shim_makes_are_hostile() {
+    let mut world = World::new(Params::default());
+    for number in [0, 1, u64::MAX, 1 << 32] {
+        assert!(world.engine.decide(Request::Exit { number }, false).is_err());
+    }
+    let request = Request::Anchor {
+        api: ApiFn::Promote,
+        key: key(1),
+    };
+    assert!(world.engine.decide(request, false).is_err());
+}
+
+#[test]
+fn many_anchors_of_one_hash_do_not_hang() {
+    // More keys with one id than there are probes: the last ones get no entry.
+    let mut world = World::new(Params::default());
+    for n in 0..20 {
+        let key = AnchorKey {
+            id: 0x7000,
+            return_address: TEXT + 0x1000 + n * 16,
+        };
+        let Decision::Record(job) = world.ask(anchor(key)) else {
+            break;
+        };
+        world
+            .engine
+            .finish(&job, Ok(&loop_recording(key)), &Lessons::default(), Duration::ZERO);
+    }
+    let found = (0..20)
+        .filter(|n| {
+            world
+                .entry(AnchorKey {
+                    id: 0x7000,
+                    return_address: TEXT + 0x1000 + n * 16,
+                })
+                .is_some()
+        })
+        .count();
+    assert_eq!(found, 8);
+}

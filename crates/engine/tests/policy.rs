@@ -1,0 +1,318 @@
+//! The policy's answers, one question at a time.
+
+mod common;
+
+use std::collections::HashSet;
+
+use common::{TEXT, key};
+use iced_x86::{Decoder, DecoderOptions};
+use redmagic_engine::Params;
+use redmagic_engine::graph::{AnchorKey, Origin};
+use redmagic_engine::policy::{Functions, Policy, World};
+use redmagic_proto::ApiFn;
+use redmagic_record::abort::Abort;
+use redmagic_record::guide::{CallAction, CallSite, Flow, Guide, ShimAction, ShimCallSite};
+use redmagic_record::recording::Api;
+
+#[derive(Default)]
+struct Known {
+    compiled: HashSet<AnchorKey>,
+    hopeless: HashSet<AnchorKey>,
+}
+
+impl World for Known {
+    fn compiled(&self, key: AnchorKey) -> bool {
+        self.compiled.contains(&key)
+    }
+    fn hopeless(&self, key: AnchorKey) -> bool {
+        self.hopeless.contains(&key)
+    }
+}
+
+const SETJMP: u64 = 0x7f00_0000;
+
+struct Case {
+    params: Params,
+    world: Known,
+    functions: Functions,
+    origin: Origin,
+    api: ApiFn,
+}
+
+impl Case {
+    fn new() -> Case {
+        Case {
+            params: Params::default(),
+            world: Known::default(),
+            functions: Functions::default(),
+            origin: Origin::Root(key(1)),
+            api: ApiFn::BackwardsBranch,
+        }
+    }
+
+    fn policy(&self) -> Policy<'_, Known> {
+        Policy::new(
+            &self.params,
+            &self.world,
+            &self.functions,
+            self.origin,
+            self.api,
+            key(1),
+            (1, 2),
+            &|a| a == SETJMP,
+        )
+    }
+}
+
+fn shim(api: ApiFn, id: u64) -> ShimCallSite {
+    ShimCallSite {
+        api: Api(api as u8),
+        args: [id, 0],
+        return_address: key(0).return_address,
+        ip: TEXT + 0x100,
+        rsp: 0x1000,
+        tail: false,
+        depth: 0,
+    }
+}
+
+fn call(resolved: u64, in_own_image: bool, depth: u32) -> CallSite {
+    CallSite {
+        ip: TEXT,
+        target: resolved,
+        resolved,
+        lazy: false,
+        return_address: TEXT + 5,
+        rsp: 0x1000,
+        in_own_image,
+        tail: false,
+        depth,
+    }
+}
+
+const SKIP: ShimAction = ShimAction::Skip { result: 0 };
+
+#[test]
+fn a_recording_ends_at_its_own_anchor() {
+    let case = Case::new();
+    assert_eq!(
+        case.policy().on_shim_call(&shim(ApiFn::BackwardsBranch, key(1).id)),
+        ShimAction::End
+    );
+}
+
+#[test]
+fn in_a_deeper_frame_the_same_anchor_is_another_loop() {
+    let case = Case::new();
+    let mut policy = case.policy();
+    assert_eq!(
+        policy.on_shim_call(&shim(ApiFn::BeginBranchableFrame, 0)),
+        ShimAction::RunNative
+    );
+    assert_eq!(policy.on_shim_call(&shim(ApiFn::BackwardsBranch, key(1).id)), SKIP);
+    assert_eq!(
+        policy.on_shim_call(&shim(ApiFn::EndBranchableFrame, 0)),
+        ShimAction::RunNative
+    );
+    assert_eq!(
+        policy.on_shim_call(&shim(ApiFn::BackwardsBranch, key(1).id)),
+        ShimAction::End
+    );
+}
+
+#[test]
+fn leaving_the_frame_of_the_loop_ends_the_recording() {
+    let case = Case::new();
+    let left = case.policy().on_shim_call(&shim(ApiFn::EndBranchableFrame, 0));
+    assert_eq!(left, ShimAction::Abort(Abort::FrameLeft));
+    // A function's trace may return, and so may a side trace.
+    let function = Case {
+        api: ApiFn::FunctionEntry,
+        ..Case::new()
+    };
+    assert_eq!(
+        function.policy().on_shim_call(&shim(ApiFn::EndBranchableFrame, 0)),
+        ShimAction::RunNative
+    );
+    let side = Case {
+        origin: Origin::Side { exit: 0, parent: 0 },
+        ..Case::new()
+    };
+    assert_eq!(
+        side.policy().on_shim_call(&shim(ApiFn::EndBranchableFrame, 0)),
+        ShimAction::RunNative
+    );
+}
+
+#[test]
+fn another_loop_with_a_trace_is_linked_to() {
+    let mut case = Case::new();
+    case.world.compiled.insert(key(2));
+    assert_eq!(
+        case.policy().on_shim_call(&shim(ApiFn::BackwardsBranch, key(2).id)),
+        ShimAction::End
+    );
+}
+
+#[test]
+fn an_inner_loop_without_a_trace_is_unrolled_and_then_recorded_first() {
+    let case = Case::new();
+    let mut policy = case.policy();
+    for _ in 0..case.params.maxunroll {
+        assert_eq!(policy.on_shim_call(&shim(ApiFn::BackwardsBranch, key(2).id)), SKIP);
+    }
+    let last = policy.on_shim_call(&shim(ApiFn::BackwardsBranch, key(2).id));
+    assert_eq!(last, ShimAction::Abort(Abort::InnerLoop));
+    assert_eq!(policy.lessons.inner, [key(2)]);
+}
+
+#[test]
+fn a_hopeless_inner_loop_is_unrolled_as_far_as_it_goes() {
+    let mut case = Case::new();
+    case.world.hopeless.insert(key(2));
+    let mut policy = case.policy();
+    for _ in 0..100 {
+        assert_eq!(policy.on_shim_call(&shim(ApiFn::BackwardsBranch, key(2).id)), SKIP);
+    }
+}
+
+#[test]
+fn functions_are_inlined_until_they_recur() {
+    let mut case = Case::new();
+    case.world.compiled.insert(key(2));
+    let mut policy = case.policy();
+    for _ in 0..case.params.maxrecursion {
+        assert_eq!(policy.on_shim_call(&shim(ApiFn::FunctionEntry, key(2).id)), SKIP);
+    }
+    assert_eq!(
+        policy.on_shim_call(&shim(ApiFn::FunctionEntry, key(2).id)),
+        ShimAction::End
+    );
+}
+
+#[test]
+fn in_the_tree_of_a_function_its_own_entry_ends_a_recording() {
+    let case = Case {
+        origin: Origin::Side { exit: 0, parent: 0 },
+        api: ApiFn::FunctionEntry,
+        ..Case::new()
+    };
+    let mut policy = case.policy();
+    assert_eq!(policy.on_shim_call(&shim(ApiFn::FunctionEntry, key(2).id)), SKIP);
+    assert_eq!(
+        policy.on_shim_call(&shim(ApiFn::FunctionEntry, key(1).id)),
+        ShimAction::End
+    );
+}
+
+#[test]
+fn falling_through_matters_to_the_running_loop_only() {
+    let case = Case::new();
+    let through = |id| case.policy().on_shim_call(&shim(ApiFn::FellthroughBranch, id));
+    assert_eq!(through(key(1).id), ShimAction::Abort(Abort::LoopLeft));
+    assert_eq!(through(key(2).id), SKIP);
+}
+
+#[test]
+fn a_forced_trace_ends_where_it_is_told() {
+    let case = Case {
+        api: ApiFn::ForceBeginTrace,
+        ..Case::new()
+    };
+    let end = |id| case.policy().on_shim_call(&shim(ApiFn::ForceEndTrace, id));
+    assert_eq!(end(key(1).id), ShimAction::End);
+    assert_eq!(end(key(2).id), SKIP);
+    let plain = Case::new();
+    assert_eq!(
+        plain.policy().on_shim_call(&shim(ApiFn::ForceEndTrace, key(1).id)),
+        SKIP
+    );
+}
+
+#[test]
+fn the_other_functions_of_the_api() {
+    let case = Case::new();
+    let ask = |api| case.policy().on_shim_call(&shim(api, 9));
+    assert_eq!(ask(ApiFn::EnsureNotTraced), ShimAction::Abort(Abort::EnsureNotTraced));
+    assert_eq!(ask(ApiFn::TempDisable), ShimAction::NativeUntil { enter: 1, leave: 2 });
+    assert_eq!(ask(ApiFn::TempEnable), ShimAction::Abort(Abort::Unbalanced));
+    assert_eq!(ask(ApiFn::IsTraced), ShimAction::Skip { result: 1 });
+    assert_eq!(ask(ApiFn::Promote), ShimAction::Skip { result: 9 });
+    for api in [
+        ApiFn::Start,
+        ApiFn::DoNotTraceFunction,
+        ApiFn::DisableBranch,
+        ApiFn::ConstantMemory,
+        ApiFn::ConstantMemoryEnd,
+        ApiFn::ElidableFunction,
+    ] {
+        assert_eq!(ask(api), ShimAction::RunNative, "{api:?}");
+    }
+}
+
+#[test]
+fn a_trace_that_starts_in_a_merge_block_ends_with_it() {
+    let case = Case {
+        origin: Origin::Side { exit: 0, parent: 0 },
+        ..Case::new()
+    };
+    let mut policy = case.policy();
+    assert_eq!(policy.on_shim_call(&shim(ApiFn::BeginMergeBlock, 0)), SKIP);
+    assert_eq!(policy.on_shim_call(&shim(ApiFn::EndMergeBlock, 0)), SKIP);
+    assert_eq!(policy.on_shim_call(&shim(ApiFn::EndMergeBlock, 0)), ShimAction::End);
+}
+
+#[test]
+fn a_tail_called_anchor_is_none() {
+    let case = Case::new();
+    let site = ShimCallSite {
+        tail: true,
+        ..shim(ApiFn::BackwardsBranch, key(1).id)
+    };
+    assert_eq!(case.policy().on_shim_call(&site), SKIP);
+}
+
+#[test]
+fn calls_inside_the_image_are_followed_and_others_kept() {
+    let mut case = Case::new();
+    case.functions.residual.insert(TEXT + 0x500);
+    let mut policy = case.policy();
+    assert_eq!(policy.on_call(&call(TEXT + 0x400, true, 0)), CallAction::Inline);
+    assert_eq!(policy.on_call(&call(TEXT + 0x500, true, 0)), CallAction::Residual);
+    assert_eq!(policy.on_call(&call(0x7f12_3456, false, 0)), CallAction::Residual);
+    assert_eq!(
+        policy.on_call(&call(TEXT + 0x400, true, 40)),
+        CallAction::Residual,
+        "too deep"
+    );
+}
+
+#[test]
+fn whoever_calls_setjmp_is_kept_as_a_call() {
+    let case = Case::new();
+    let mut policy = case.policy();
+    policy.on_call(&call(TEXT + 0x400, true, 0));
+    assert_eq!(
+        policy.on_call(&call(SETJMP, false, 1)),
+        CallAction::Abort(Abort::ReturnsTwice)
+    );
+    assert_eq!(policy.lessons.residual, [TEXT + 0x400]);
+}
+
+#[test]
+fn a_function_with_a_native_loop_is_kept_as_a_call() {
+    let case = Case::new();
+    let mut policy = case.policy();
+    policy.on_call(&call(TEXT + 0x400, true, 0));
+    let back = Decoder::with_ip(64, &[0x75, 0xf0], TEXT + 0x420, DecoderOptions::NONE).decode();
+    for _ in 0..case.params.maxnative {
+        assert_eq!(policy.on_inst(TEXT + 0x420, &back, 1), Flow::Continue);
+    }
+    assert_eq!(policy.on_inst(TEXT + 0x420, &back, 1), Flow::Abort(Abort::NativeLoop));
+    assert_eq!(policy.lessons.residual, [TEXT + 0x400]);
+    // The interpreter's own loop is not one.
+    let mut policy = case.policy();
+    for _ in 0..100 {
+        assert_eq!(policy.on_inst(TEXT + 0x420, &back, 0), Flow::Continue);
+    }
+}
