@@ -9,7 +9,7 @@ import os
 import signal
 import time
 
-from .common import EAGER, Run, plain, served_by, target, tracer
+from .common import EAGER, ROOT, SOURCES, Run, plain, served_by, target, tracer
 
 PROGRAMS = {
     "spin": [target("spin"), "6000000", "60"],
@@ -19,6 +19,10 @@ PROGRAMS = {
     "longjmp": [target("longjmp"), "3000000"],
 }
 
+
+LUA = ROOT / "target/interpreters/lua/annotated/lua"
+if LUA.exists():
+    PROGRAMS["lua"] = [str(LUA), str(SOURCES / "kill.lua"), "3000000"]
 
 # How much shorter, without a watcher.
 SHORTER = 10
@@ -49,8 +53,8 @@ def one(settings, name, command, expected, duration, recording, watcher):
         while time.monotonic() < deadline and run.process.poll() is None:
             if tracer(run.pid):
                 time.sleep(settings.random.random() * 0.001)
-                caught = tracer(run.pid) != 0
-                break
+                if caught := tracer(run.pid) != 0:
+                    break
     else:
         time.sleep(settings.random.random() * duration)
         caught = tracer(run.pid) != 0
@@ -76,7 +80,9 @@ def section(settings):
     caught = 0
     expected = {}
     for name, command in PROGRAMS.items():
-        short = [command[0], str(int(command[1]) // SHORTER), *command[2:]]
+        # The first number is how often the loop runs.
+        at = next(i for i, word in enumerate(command) if word.isdigit())
+        short = [*command[:at], str(int(command[at]) // SHORTER), *command[at + 1 :]]
         for watcher, it in ((False, command), (True, short)):
             begin = time.monotonic()
             result = plain(it)
