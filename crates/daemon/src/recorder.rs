@@ -89,6 +89,13 @@ pub fn read_symbols(session: &Session) {
             .map(|symbol| symbol.range.start)
             .collect(),
     };
+    let read_only = maps
+        .regions()
+        .iter()
+        .filter(|r| r.perms.read && !r.perms.write && !r.perms.shared && r.is_file())
+        .map(|r| r.start..r.end)
+        .collect();
+    lock(&session.engine).set_read_only(read_only);
     *lock(&session.symbols) = symbols;
 }
 

@@ -87,6 +87,7 @@ pub struct Lessons {
 }
 
 impl<'a, W: World> Policy<'a, W> {
+    #[allow(clippy::too_many_arguments)] // each is a different kind of thing, and there is one caller
     /// For a recording from `origin` in the tree of `root`, an anchor that calls `root_api`.
     pub fn new(
         params: &'a Params,
