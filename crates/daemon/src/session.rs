@@ -22,8 +22,8 @@ use redmagic_engine::memory::SharedMemory;
 use redmagic_engine::{Decision, Engine, Hostile, Job, Params, Request, Setup};
 use redmagic_proto::control::{
     Control, MISUSE_END_FRAME, MISUSE_REGISTRY, MISUSE_TEMP_ENABLE, Misuse, PARK_ANSWERED, PARK_AREAS, PARK_FREE,
-    PARK_POSTED, PARK_TAKEN, ParkArea, ParkedRegisters, REQUEST_ANCHOR, REQUEST_EXIT, SESSION_ABANDONED,
-    SESSION_ACTIVE, SESSION_DETACHED,
+    PARK_POSTED, PARK_TAKEN, ParkArea, REQUEST_ANCHOR, REQUEST_EXIT, SESSION_ABANDONED, SESSION_ACTIVE,
+    SESSION_DETACHED,
 };
 use redmagic_proto::message::Layout;
 use redmagic_proto::{ApiFn, MAGIC, PROTOCOL_VERSION};
@@ -57,6 +57,12 @@ pub enum Ending {
     Hostile(String),
     /// Something failed here.
     Failed(String),
+}
+
+impl From<Hostile> for Ending {
+    fn from(hostile: Hostile) -> Ending {
+        Ending::Hostile(hostile.to_string())
+    }
 }
 
 impl std::fmt::Display for Ending {
@@ -256,6 +262,16 @@ impl Session {
         }
     }
 
+    /// Says, once, that the watcher is gone.
+    pub fn say_once_unwatched(&self) {
+        if !self.refused.swap(true, Ordering::Relaxed) {
+            self.message(
+                "nothing is recorded: redmagic-watch was killed, or watches too many threads; detach and attach again"
+                    .into(),
+            );
+        }
+    }
+
     /// The service thread.
     fn serve(&self, recorder: &Sender<Work>) {
         let doorbell = self.control.u32(offset_of!(Control, doorbell));
@@ -271,8 +287,8 @@ impl Session {
                         self.follow(&mut registry);
                     }
                     asked = true;
-                    if let Err(Hostile(what)) = self.answer(area, recorder) {
-                        return self.end(Ending::Hostile(what));
+                    if let Err(hostile) = self.answer(area, recorder) {
+                        return self.end(hostile.into());
                     }
                 }
             }
@@ -326,7 +342,7 @@ impl Session {
         if self.control.u64(offset_of!(Control, magic)).load(Ordering::Relaxed) != MAGIC
             || self.control.u32(offset_of!(Control, version)).load(Ordering::Relaxed) != PROTOCOL_VERSION
         {
-            return Some(Ending::Hostile("the head of the control region was overwritten".into()));
+            return Some(Hostile("the head of the control region changed".into()).into());
         }
         let state = self.control.u32(offset_of!(Control, state));
         match state.load(Ordering::Acquire) {
@@ -343,7 +359,7 @@ impl Session {
                 state.store(SESSION_ACTIVE, Ordering::Release);
                 self.open_channel().err().map(|error| Ending::Failed(error.to_string()))
             }
-            other => Some(Ending::Hostile(format!("the session's state is {other}"))),
+            other => Some(Hostile(format!("the session's state is {other}")).into()),
         }
     }
 
@@ -369,17 +385,6 @@ impl Session {
     /// A word of a park area.
     pub fn park_u64(&self, area: usize, field: usize) -> u64 {
         self.control.u64(park_offset(area) + field).load(Ordering::Relaxed)
-    }
-
-    /// The registers in a park area.
-    pub fn park_registers(&self, area: usize) -> ParkedRegisters {
-        let at = park_offset(area) + offset_of!(ParkArea, registers);
-        let word = |i: usize| self.control.u64(at + i * 8).load(Ordering::Relaxed);
-        ParkedRegisters {
-            rflags: word(0),
-            gpr: std::array::from_fn(|i| word(1 + i)),
-            rip: word(17),
-        }
     }
 
     /// Lets a parked thread run on.

@@ -160,6 +160,11 @@ impl<W: World> Guide for Policy<'_, W> {
                 None => CallAction::Abort(Abort::ReturnsTwice),
             };
         }
+        // The slot still leads to the dynamic linker, which finds its return address elsewhere than a
+        // function does. The abort lets the call happen, and the next recording finds it bound.
+        if site.lazy {
+            return CallAction::Abort(Abort::LazyBinding);
+        }
         if !site.in_own_image
             || self.functions.residual.contains(&site.resolved)
             || u64::from(site.depth) >= self.params.maxdepth
