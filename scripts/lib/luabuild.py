@@ -127,13 +127,13 @@ def build(root, verbose=True):
         fcntl.flock(lock, fcntl.LOCK_EX)
         run([str(root / "scripts" / "build-shim")])
         recipe = json.loads((integration / "recipe.json").read_text())
-        patch = (integration / "redmagic.patch").read_text()
+        patch = (integration / "lua-5.4.9.patch").read_text()
         files = source_files(recipe, integration / "sources" / "Cargo.toml")
         for name in VARIANTS:
             try:
                 built = build_variant(name, folder, files, recipe, patch, root / "target" / "shim-dist")
             except zeropatch.PatchError as error:
-                raise BuildError(f"{integration / 'redmagic.patch'}: {error}") from error
+                raise BuildError(f"{integration / 'lua-5.4.9.patch'}: {error}") from error
             if built and verbose:
                 print(f"build-lua: built {(folder / name / 'lua').relative_to(root)}")
 
