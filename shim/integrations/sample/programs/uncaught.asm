@@ -1,6 +1,6 @@
-; A loop that ends in an error nobody catches: a message, and exit status 3.
+; A loop that ends in an error nobody catches: a message, and exit status 3. uncaught.asm [n]
 func main 4
-    int r0, 2000
+    arg r0, 0, 2000
     int r1, 0
     array r2, r0
 loop:
