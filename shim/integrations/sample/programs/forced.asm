@@ -8,13 +8,13 @@ func main 10
     int r5, 5
     nojit loop
 loop:
+    mod r7, r1, r5
 stretch:
     fbegin
     mul r6, r1, r4
     add r2, r2, r6
     traced
     fend stretch
-    mod r7, r1, r5
     jne r7, r3, jump
     untraced
     addi r2, r2, 7
