@@ -320,7 +320,23 @@ impl Engine {
                 });
             }
         }
+        if matches!(api, ApiFn::ForceBeginTrace | ApiFn::ForceJumpToTrace) {
+            // These ask at every call until their anchor is known; from now on they count.
+            self.mark_known(key);
+        }
         Decision::Run
+    }
+
+    /// Gives an anchor an entry without code if it has no entry. When the table is full,
+    /// a forced anchor goes on asking at every call.
+    fn mark_known(&mut self, key: AnchorKey) {
+        let compiled = matches!(
+            self.graph.anchors.get(&key).map(|anchor| &anchor.state),
+            Some(AnchorState::Compiled(_))
+        );
+        if !compiled {
+            let _ = self.cache.set_entry(key.id, key.return_address, 0);
+        }
     }
 
     fn decide_exit(&mut self, number: u32, wait: bool) -> Decision {

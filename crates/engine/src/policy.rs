@@ -11,7 +11,8 @@
 //!   more often than `maxrecursion`: then the recording ends at its entry. In the tree of a
 //!   function, its own entry ends every recording at once.
 //! * Native calls inside the interpreter's image are followed; others, and functions that
-//!   turned out not to be worth following, are kept as calls.
+//!   turned out not to be worth following, are kept as calls: those with a native loop of
+//!   many turns, unless that loop is an interpreter's, which an anchor in it shows.
 
 use std::collections::{HashMap, HashSet};
 
@@ -65,6 +66,9 @@ pub struct Policy<'a, W: World> {
     disable_enable: (u64, u64),
     /// Entry addresses of the calls that are being followed, outermost first.
     stack: Vec<u64>,
+    /// Functions among them that have reached an anchor: interpreter loops, whose native
+    /// backward branches are dispatch (the `switch` in a loop of an eval that calls itself).
+    interpreters: HashSet<u64>,
     /// Backward branches taken, by (depth, address).
     native_turns: HashMap<(usize, u64), u64>,
     /// Times an anchor that is not the origin was met.
@@ -109,6 +113,7 @@ impl<'a, W: World> Policy<'a, W> {
             returns_twice,
             disable_enable,
             stack: Vec::new(),
+            interpreters: HashSet::new(),
             native_turns: HashMap::new(),
             visits: HashMap::new(),
             frames: 0,
@@ -122,6 +127,10 @@ impl<'a, W: World> Policy<'a, W> {
             id: site.args[0],
             return_address: site.return_address,
         };
+        let caller = usize::try_from(site.depth).ok().and_then(|depth| depth.checked_sub(1));
+        if let Some(function) = caller.and_then(|at| self.stack.get(at)) {
+            self.interpreters.insert(*function);
+        }
         if site.tail {
             // A trace can be entered only where a call returns to.
             return ShimAction::Skip { result: 0 };
@@ -192,6 +201,7 @@ impl<W: World> Guide for Policy<'_, W> {
             *turns += 1;
             if *turns > self.params.maxnative
                 && let Some(function) = self.stack.last()
+                && !self.interpreters.contains(function)
             {
                 self.lessons.residual.push(*function);
                 return Flow::Abort(Abort::NativeLoop);
