@@ -64,8 +64,13 @@ pub struct Policy<'a, W: World> {
     returns_twice: &'a dyn Fn(u64) -> bool,
     /// First instructions of `temp_disable` and `temp_enable`.
     disable_enable: (u64, u64),
-    /// Entry addresses of the calls that are being followed, outermost first.
+    /// Entry addresses of the calls that are being followed, outermost first; those above
+    /// `left` belong to callers that the recording has returned into.
     stack: Vec<u64>,
+    /// Open inlined calls at the last instruction; negative when more were left than made.
+    depth: i32,
+    /// Frames left for their callers, at most: `stack` counts from there.
+    left: i32,
     /// Functions among them that have reached an anchor: interpreter loops, whose native
     /// backward branches are dispatch (the `switch` in a loop of an eval that calls itself).
     interpreters: HashSet<u64>,
@@ -113,6 +118,8 @@ impl<'a, W: World> Policy<'a, W> {
             returns_twice,
             disable_enable,
             stack: Vec::new(),
+            depth: 0,
+            left: 0,
             interpreters: HashSet::new(),
             native_turns: HashMap::new(),
             visits: HashMap::new(),
@@ -122,12 +129,18 @@ impl<'a, W: World> Policy<'a, W> {
         }
     }
 
+    /// How many followed calls are open at a depth.
+    fn level(&self, depth: i32) -> usize {
+        usize::try_from(depth + self.left).unwrap_or(0)
+    }
+
     fn anchor(&mut self, api: ApiFn, site: &ShimCallSite) -> ShimAction {
         let key = AnchorKey {
             id: site.args[0],
             return_address: site.return_address,
         };
-        let caller = usize::try_from(site.depth).ok().and_then(|depth| depth.checked_sub(1));
+        let depth = if self.depth < 0 { self.depth } else { site.depth as i32 };
+        let caller = self.level(depth).checked_sub(1);
         if let Some(function) = caller.and_then(|at| self.stack.get(at)) {
             self.interpreters.insert(*function);
         }
@@ -159,7 +172,10 @@ impl<'a, W: World> Policy<'a, W> {
 
 impl<W: World> Guide for Policy<'_, W> {
     fn on_call(&mut self, site: &CallSite) -> CallAction {
-        self.stack.truncate(usize::try_from(site.depth).unwrap_or(usize::MAX));
+        // A recording that has returned from its first frame says depth 0 for every frame
+        // above; `level` tells them apart.
+        let depth = if self.depth < 0 { self.depth } else { site.depth as i32 };
+        self.stack.truncate(self.level(depth));
         if (self.returns_twice)(site.resolved) {
             return match self.stack.last() {
                 Some(caller) => {
@@ -185,10 +201,10 @@ impl<W: World> Guide for Policy<'_, W> {
     }
 
     fn on_inst(&mut self, ip: u64, instruction: &Instruction, depth: i32) -> Flow {
-        let Ok(depth) = usize::try_from(depth) else {
-            return Flow::Continue;
-        };
-        if depth > 0
+        self.depth = depth;
+        self.left = self.left.max(-depth);
+        let level = self.level(depth);
+        if level > 0
             && matches!(
                 instruction.flow_control(),
                 FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
@@ -196,8 +212,8 @@ impl<W: World> Guide for Policy<'_, W> {
             && instruction.near_branch_target() <= ip
             && instruction.near_branch_target() != 0
         {
-            self.stack.truncate(depth);
-            let turns = self.native_turns.entry((depth, ip)).or_insert(0);
+            self.stack.truncate(level);
+            let turns = self.native_turns.entry((level, ip)).or_insert(0);
             *turns += 1;
             if *turns > self.params.maxnative
                 && let Some(function) = self.stack.last()

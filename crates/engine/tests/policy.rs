@@ -300,6 +300,24 @@ fn whoever_calls_setjmp_is_kept_as_a_call() {
 }
 
 #[test]
+fn whoever_calls_setjmp_is_known_after_the_first_frame_was_left_too() {
+    let case = Case::new();
+    let mut policy = case.policy();
+    let nop = Decoder::with_ip(64, &[0x90], TEXT, DecoderOptions::NONE).decode();
+    // Returned twice, called one function from there (depth -1), and setjmp from it.
+    for depth in [0, -1, -2] {
+        assert_eq!(policy.on_inst(TEXT, &nop, depth), Flow::Continue);
+    }
+    assert_eq!(policy.on_call(&call(TEXT + 0x400, true, 0)), CallAction::Inline);
+    policy.on_inst(TEXT + 0x400, &nop, -1);
+    assert_eq!(
+        policy.on_call(&call(SETJMP, false, 0)),
+        CallAction::Abort(Abort::ReturnsTwice)
+    );
+    assert_eq!(policy.lessons.residual, [TEXT + 0x400]);
+}
+
+#[test]
 fn a_function_with_a_native_loop_is_kept_as_a_call() {
     let case = Case::new();
     let mut policy = case.policy();
