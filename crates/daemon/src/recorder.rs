@@ -114,6 +114,13 @@ pub fn read_symbols(session: &Session) {
         returns_twice: all(RETURNS_TWICE),
         signal_mask: all(SIGNAL_MASK),
     };
+    let read_only = maps
+        .regions()
+        .iter()
+        .filter(|r| r.perms.read && !r.perms.write && !r.perms.shared && r.is_file())
+        .map(|r| r.start..r.end)
+        .collect();
+    lock(&session.engine).set_read_only(read_only);
     *lock(&session.symbols) = symbols;
 }
 

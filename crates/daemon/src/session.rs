@@ -283,8 +283,8 @@ impl Session {
             let mut asked = false;
             for area in 0..PARK_AREAS {
                 if self.park_state(area).load(Ordering::Acquire) == PARK_POSTED {
-                    if !asked && let Some(declared) = registry.changed() {
-                        lock(&self.engine).redeclare(declared);
+                    if !asked {
+                        self.follow(&mut registry);
                     }
                     asked = true;
                     if let Err(hostile) = self.answer(area, recorder) {
@@ -294,9 +294,7 @@ impl Session {
             }
             if looked.elapsed() > IDLE || !asked {
                 looked = Instant::now();
-                if let Some(declared) = registry.changed() {
-                    lock(&self.engine).redeclare(declared);
-                }
+                self.follow(&mut registry);
                 misuse.look(self);
                 self.take_samples();
                 if let Some(ending) = self.look_at_target() {
@@ -304,6 +302,19 @@ impl Session {
                 }
             }
             futex_wait(doorbell, rung, IDLE);
+        }
+    }
+
+    /// Takes in what was declared since, and lets traces that are still right be entered again.
+    /// The generation is read first: an end that it counts was made before, and is seen.
+    fn follow(&self, registry: &mut RegistryReader) {
+        let mut engine = lock(&self.engine);
+        let generation = engine.current_generation();
+        if let Some(declared) = registry.changed() {
+            engine.redeclare(declared);
+        }
+        if registry.is_current() {
+            engine.validate(generation);
         }
     }
 

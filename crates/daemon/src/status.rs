@@ -72,6 +72,8 @@ pub struct TraceRow {
     pub link: String,
     /// Instructions in its recording.
     pub instructions: u64,
+    /// Of these, left out because their results are known.
+    pub folded: u64,
     /// Address of its code in the target.
     pub code: u64,
     /// Its size.
@@ -162,6 +164,7 @@ pub fn traces(session: &Session) -> Vec<TraceRow> {
                 root: trace.root,
                 link,
                 instructions: trace.instructions as u64,
+                folded: trace.folded as u64,
                 code: trace.code,
                 code_bytes: trace.code_bytes as u64,
                 exits: u64::from(trace.exits.end - trace.exits.start),

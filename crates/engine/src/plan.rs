@@ -12,7 +12,8 @@ use redmagic_record::recording::{Inst, Recording, ShimCall, ShimExecution, Step}
 /// Why a Recording cannot be copied, and where.
 pub type Refused = (Abort, u64);
 
-const STATUS_FLAGS: u32 =
+/// The status flags, in iced's bits.
+pub(crate) const STATUS_FLAGS: u32 =
     RflagsBits::OF | RflagsBits::SF | RflagsBits::ZF | RflagsBits::AF | RflagsBits::CF | RflagsBits::PF;
 
 /// Plans the copy of a whole Recording.
@@ -251,7 +252,7 @@ impl Frames {
 
 /// Whether a status flag that is set before `steps` is read in them before it is
 /// overwritten. Calls and returns end the question: the C ABI has no flags.
-fn flags_live(steps: &[Step]) -> bool {
+pub(crate) fn flags_live(steps: &[Step]) -> bool {
     let mut open = STATUS_FLAGS;
     for step in steps {
         let Step::Inst(inst) = step else { return false };
@@ -277,7 +278,7 @@ fn flags_live(steps: &[Step]) -> bool {
 
 /// A shift or rotation by cl, and a repeated string instruction, change no flags when the
 /// count is 0, which iced's tables do not say.
-fn may_keep_flags(instruction: &Instruction) -> bool {
+pub(crate) fn may_keep_flags(instruction: &Instruction) -> bool {
     let by_cl = (0..instruction.op_count())
         .any(|i| instruction.op_kind(i) == OpKind::Register && instruction.op_register(i) == Register::CL);
     by_cl || instruction.has_rep_prefix() || instruction.has_repne_prefix()
