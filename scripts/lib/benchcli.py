@@ -58,6 +58,11 @@ def compare(root, suite, folder, arguments):
     if results:
         low = min(results, key=lambda r: r["speedup"])
         print(f"geomean {geomean(r['speedup'] for r in results):.3f} over {len(results)} programs; lowest {low['speedup']:.2f} ({low['name']})")
+        extra = sorted(1000 * (r["redmagic_s"] - r["baseline_s"]) for r in results)
+        print(f"time added per program: median {median(extra):.0f} ms, most {extra[-1]:.0f} ms")
+        counted = [r for r in results if r["daemon_cpu_s"] is not None]
+        by_cpu = geomean(r["baseline_cpu_s"] / (r["cpu_s"] + r["daemon_cpu_s"]) for r in counted)
+        print(f"geomean by processor time of target and daemon together: {by_cpu:.3f} over {len(counted)} programs")
     if arguments.json:
         benchrun.write_json(arguments.json, suite, results, runs=arguments.runs)
     if broken:
