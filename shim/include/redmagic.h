@@ -169,27 +169,29 @@ extern void *redmagic_channel;
 
 #else /* REDMAGIC_DISABLED */
 
+/* Arguments are named, so that what is only there for an annotation is not "unused". */
+
 #define redmagic_start() ((void)0)
-#define redmagic_backwards_branch(id) ((void)0)
-#define redmagic_fellthrough_branch(id) ((void)0)
-#define redmagic_function_entry(id) ((void)0)
+#define redmagic_backwards_branch(id) ((void)(id))
+#define redmagic_fellthrough_branch(id) ((void)(id))
+#define redmagic_function_entry(id) ((void)(id))
 #define redmagic_begin_branchable_frame(frame) ((void)(frame))
 #define redmagic_end_branchable_frame(frame) ((void)(frame))
-#define redmagic_force_begin_trace(id) ((void)0)
-#define redmagic_force_end_trace(id) ((void)0)
-#define redmagic_force_jump_to_trace(id) ((void)0)
+#define redmagic_force_begin_trace(id) ((void)(id))
+#define redmagic_force_end_trace(id) ((void)(id))
+#define redmagic_force_jump_to_trace(id) ((void)(id))
 #define redmagic_ensure_not_traced() ((void)0)
 #define redmagic_temp_disable() ((void)0)
 #define redmagic_temp_enable() ((void)0)
-#define redmagic_do_not_trace_function(function) ((void)0)
-#define redmagic_disable_branch(id) ((void)0)
+#define redmagic_do_not_trace_function(function) ((void)(function))
+#define redmagic_disable_branch(id) ((void)(id))
 #define redmagic_is_traced() 0
 #define redmagic_begin_merge_block() ((void)0)
 #define redmagic_end_merge_block() ((void)0)
 #define redmagic_promote(value) ((unsigned long)(value))
-#define redmagic_constant_memory(ptr, len) ((void)0)
-#define redmagic_constant_memory_end(ptr) ((void)0)
-#define redmagic_elidable_function(function) ((void)0)
+#define redmagic_constant_memory(ptr, len) ((void)(ptr), (void)(len))
+#define redmagic_constant_memory_end(ptr) ((void)(ptr))
+#define redmagic_elidable_function(function) ((void)(function))
 
 #endif /* REDMAGIC_DISABLED */
 

@@ -16,7 +16,7 @@ use redmagic_proto::registry::{
 };
 
 use crate::descriptor::page;
-use crate::sys::{SYS_MMAP, SYS_MUNMAP, SYS_SCHED_YIELD, syscall};
+use crate::sys::{SYS_CLOCK_GETTIME, SYS_MMAP, SYS_MUNMAP, SYS_SCHED_YIELD, syscall};
 
 /// The table's head, found through the descriptor.
 pub static REGISTRY: Registry = Registry {
@@ -32,8 +32,10 @@ pub static REGISTRY: Registry = Registry {
 /// Records of the first table: 32 KiB.
 const FIRST_CAPACITY: u64 = 1024;
 
-/// Turns at the lock before giving up; each yields the processor.
-const LOCK_TURNS: u32 = 100_000;
+/// How long to wait for the lock, in nanoseconds: its holder may have been preempted on a busy
+/// machine, but a holder that was killed, or interrupted by a signal handler that declares
+/// something itself, will never let go.
+const LOCK_PATIENCE: i64 = 500_000_000;
 
 /// Holds the lock; the version is odd meanwhile.
 struct Locked;
@@ -41,23 +43,44 @@ struct Locked;
 impl Locked {
     fn take() -> Option<Locked> {
         let lock = &page().registry_lock;
-        for turn in 0..LOCK_TURNS {
-            if lock
-                .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
-            {
-                // A child may have been forked while the table was being changed: then
-                // the version is odd already, and becomes even with this change.
-                REGISTRY.version.fetch_or(1, Ordering::AcqRel);
-                return Some(Locked);
+        // Whoever has waited in vain once does not wait again.
+        let patience = if REGISTRY.incomplete.load(Ordering::Relaxed) == 0 {
+            LOCK_PATIENCE
+        } else {
+            0
+        };
+        let mut deadline = 0;
+        loop {
+            for _ in 0..64 {
+                if lock
+                    .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
+                {
+                    // A child may have been forked while the table was being changed: then
+                    // the version is odd already, and becomes even with this change.
+                    REGISTRY.version.fetch_or(1, Ordering::AcqRel);
+                    return Some(Locked);
+                }
+                core::hint::spin_loop();
             }
-            if turn % 16 == 15 {
-                // SAFETY: takes no arguments.
-                unsafe { syscall(SYS_SCHED_YIELD, [0; 6]) };
+            let now = now();
+            if deadline == 0 {
+                deadline = now + patience;
+            } else if now >= deadline {
+                return None;
             }
+            // SAFETY: takes no arguments.
+            unsafe { syscall(SYS_SCHED_YIELD, [0; 6]) };
         }
-        None
     }
+}
+
+/// The monotonic clock in nanoseconds.
+fn now() -> i64 {
+    let mut time = [0i64; 2];
+    // SAFETY: the pointer is to a live timespec.
+    unsafe { syscall(SYS_CLOCK_GETTIME, [1, (&raw mut time) as usize, 0, 0, 0, 0]) };
+    time[0] * 1_000_000_000 + time[1]
 }
 
 impl Drop for Locked {

@@ -13,6 +13,7 @@ pub mod handshake;
 pub mod recorder;
 pub mod regions;
 pub mod registry;
+pub mod sample;
 pub mod server;
 pub mod session;
 pub mod status;

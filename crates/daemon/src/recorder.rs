@@ -6,6 +6,7 @@
 //! left in the area. Then it is recorded. Whatever comes of that, the thread is then
 //! somewhere in its own program with its own state, and is let go.
 
+use std::mem::offset_of;
 use std::time::{Duration, Instant};
 
 use iced_x86::Instruction;
@@ -14,13 +15,14 @@ use redmagic_engine::policy::RETURNS_TWICE;
 use redmagic_engine::policy::{Functions, Lessons, Policy};
 use redmagic_engine::{Finished, Job};
 use redmagic_proto::api::ApiFn;
-use redmagic_proto::control::ParkArea;
-use redmagic_record::abort::Aborted;
+use redmagic_proto::control::{ParkArea, ParkedRegisters, REQUEST_ANCHOR, REQUEST_EXIT};
+use redmagic_record::abort::{Abort, Aborted};
 use redmagic_record::guide::{CallAction, CallSite, Flow, Guide, ShimAction, ShimCallSite};
 use redmagic_record::recording::{Anchor, AnchorKind, Api, ImageRange, Recording};
 use redmagic_record::stepping::{self, Ctx, Limits};
 use redmagic_tracee::image::Image;
 use redmagic_tracee::maps::Maps;
+use redmagic_tracee::process::Status;
 use redmagic_tracee::thread::{self, Options, Stopped, WaitOutcome};
 
 use crate::session::{Session, Work, lock};
@@ -29,12 +31,15 @@ use crate::watch::{Watch, Watched};
 /// Does one piece of work. The thread's area is freed or still posted afterwards; the
 /// caller releases it in the second case.
 pub fn work(session: &Session, work: &Work, watch: &Watch) {
-    let tid = session.park_u32(work.area, std::mem::offset_of!(ParkArea, tid)) as i32;
+    let tid = session.park_u32(work.area, offset_of!(ParkArea, tid)) as i32;
     // A hostile target may name any thread; only its own are touched.
-    if redmagic_tracee::process::Status::read(tid).map(|s| s.tgid).ok() != Some(session.pid) {
+    if Status::read(tid).map(|s| s.tgid).ok() != Some(session.pid) {
         return;
     }
-    let watched = watch.thread(tid);
+    // A thread that nobody watches is not traced: it would hang with this process.
+    let Some(watched) = watch.thread(tid) else {
+        return session.say_once_unwatched();
+    };
     let began = Instant::now();
     let functions = lock(&session.engine).functions();
     let world = match World::read(session, &work.job) {
@@ -57,7 +62,7 @@ pub fn work(session: &Session, work: &Work, watch: &Watch) {
             return;
         }
     };
-    let (recording, lessons) = record(session, &work.job, thread, &world, &functions, watched.as_ref());
+    let (recording, lessons) = record(session, &work.job, thread, &world, &functions, &watched);
     // The thread has been let go: what follows costs the target nothing.
     drop(watched);
     finish(session, &work.job, recording, &lessons, began.elapsed());
@@ -67,6 +72,7 @@ pub fn work(session: &Session, work: &Work, watch: &Watch) {
 struct World {
     images: Vec<ImageRange>,
     returns_twice: Vec<u64>,
+    signal_mask: Vec<u64>,
     program: String,
 }
 
@@ -75,20 +81,46 @@ struct World {
 pub struct Symbols {
     key: Vec<(u64, String)>,
     returns_twice: Vec<u64>,
+    signal_mask: Vec<u64>,
 }
+
+/// Functions that show or set a thread's signal mask. SIGTRAP is taken out of it while the thread
+/// is recorded, so one that blocks SIGTRAP must not come to them meanwhile. (A library's own
+/// functions that do both, such as those that start processes, only ever put back what they found.)
+const SIGNAL_MASK: &[&str] = &[
+    "sigprocmask",
+    "pthread_sigmask",
+    "sigblock",
+    "sigsetmask",
+    "siggetmask",
+    "sighold",
+    "sigrelse",
+    "sigset",
+];
 
 /// Reads the symbol tables of what is mapped now. Takes milliseconds, so it is never done
 /// while a thread waits.
 pub fn read_symbols(session: &Session) {
     let Ok(maps) = Maps::read(session.pid) else { return };
+    let images = Image::all(session.pid, &maps);
+    let all = |names: &[&str]| {
+        let found = images
+            .iter()
+            .flat_map(|image| names.iter().filter_map(|name| image.symbol(name)));
+        found.map(|symbol| symbol.range.start).collect()
+    };
     let symbols = Symbols {
         key: key(&maps),
-        returns_twice: Image::all(session.pid, &maps)
-            .iter()
-            .flat_map(|image| RETURNS_TWICE.iter().filter_map(|name| image.symbol(name)))
-            .map(|symbol| symbol.range.start)
-            .collect(),
+        returns_twice: all(RETURNS_TWICE),
+        signal_mask: all(SIGNAL_MASK),
     };
+    let read_only = maps
+        .regions()
+        .iter()
+        .filter(|r| r.perms.read && !r.perms.write && !r.perms.shared && r.is_file())
+        .map(|r| r.start..r.end)
+        .collect();
+    lock(&session.engine).set_read_only(read_only);
     *lock(&session.symbols) = symbols;
 }
 
@@ -123,6 +155,7 @@ impl World {
         Ok(Some(World {
             images,
             returns_twice: symbols.returns_twice.clone(),
+            signal_mask: symbols.signal_mask.clone(),
             program,
         }))
     }
@@ -135,11 +168,22 @@ fn stop(session: &Session, work: &Work, tid: i32) -> Result<Option<Stopped>, red
         return Ok(None);
     };
     let mut regs = thread.regs()?;
-    let wait_rsp = session.park_u64(work.area, std::mem::offset_of!(ParkArea, wait_rsp));
-    if regs.rip != session.shim.park_wait || regs.rsp != wait_rsp || !session.take(work.area) {
+    let wait_rsp = session.park_u64(work.area, offset_of!(ParkArea, wait_rsp));
+    if regs.rip != session.shim.park_wait || regs.rsp != wait_rsp {
         return Ok(None);
     }
-    let parked = session.park_registers(work.area);
+    // The area is anybody's to write, and may have been given up and posted again since the job
+    // was made. What the thread resumes from is on its own stack: that must be what the job was made
+    // from, and it is what the thread is moved by.
+    let frame = ParkFrame::read(session, wait_rsp)?;
+    let (kind, named) = match work.job.origin {
+        Origin::Root(key) => (REQUEST_ANCHOR, key.id),
+        Origin::Side { exit, .. } => (REQUEST_EXIT, u64::from(exit)),
+    };
+    if (frame.kind, frame.named, frame.resume) != (kind, named, work.job.ip) || !session.take(work.area) {
+        return Ok(None);
+    }
+    let parked = frame.registers;
     for (i, value) in parked.gpr.iter().enumerate() {
         regs[i] = *value;
     }
@@ -153,13 +197,44 @@ fn stop(session: &Session, work: &Work, tid: i32) -> Result<Option<Stopped>, red
     Ok(Some(thread))
 }
 
+/// What a parked thread keeps on its stack: see the essay of the shim's `park` module.
+struct ParkFrame {
+    registers: ParkedRegisters,
+    /// `REQUEST_*`.
+    kind: u32,
+    /// The id, or the exit's number.
+    named: u64,
+    /// Where it resumes.
+    resume: u64,
+}
+
+impl ParkFrame {
+    /// Bytes that the waiting thread has pushed below the frame: three time stamps.
+    const BELOW: u64 = 32;
+
+    fn read(session: &Session, wait_rsp: u64) -> Result<ParkFrame, redmagic_tracee::error::Error> {
+        let bytes = session.memory.read_vec(wait_rsp.wrapping_add(Self::BELOW), 20 * 8)?;
+        let word = |i: usize| u64::from_le_bytes(bytes[i * 8..i * 8 + 8].try_into().expect("eight bytes"));
+        Ok(ParkFrame {
+            registers: ParkedRegisters {
+                rflags: word(0),
+                gpr: std::array::from_fn(|i| word(1 + i)),
+                rip: word(19),
+            },
+            kind: word(17) as u32,
+            named: word(18),
+            resume: word(19),
+        })
+    }
+}
+
 fn record(
     session: &Session,
     job: &Job,
     thread: Stopped,
     world: &World,
     functions: &Functions,
-    watched: Option<&Watched<'_>>,
+    watched: &Watched<'_>,
 ) -> (Result<Recording, Aborted>, Lessons) {
     let api = |address: u64| {
         session
@@ -197,13 +272,19 @@ fn record(
         functions,
         job.origin,
         job.api,
+        job.root,
         (
             session.shim.api[ApiFn::TempDisable as usize],
             session.shim.api[ApiFn::TempEnable as usize],
         ),
         &returns_twice,
     );
-    let mut guide = Beating { policy, watched };
+    let blocked = Status::read(thread.tid()).is_ok_and(|s| s.blocked >> (libc::SIGTRAP - 1) & 1 == 1);
+    let mut guide = Beating {
+        policy,
+        watched,
+        refused: if blocked { &world.signal_mask } else { &[] },
+    };
     let outcome = stepping::record(thread, &ctx, &mut guide, &limits);
     tracing::debug!(
         pid = session.pid,
@@ -240,18 +321,21 @@ fn finish(session: &Session, job: &Job, recording: Result<Recording, Aborted>, l
 /// The policy, with a sign of life at each instruction.
 struct Beating<'a> {
     policy: Policy<'a, std::sync::Mutex<redmagic_engine::Engine>>,
-    watched: Option<&'a Watched<'a>>,
+    watched: &'a Watched<'a>,
+    /// Functions that must not be called while recording.
+    refused: &'a [u64],
 }
 
 impl Guide for Beating<'_> {
     fn on_inst(&mut self, ip: u64, instruction: &Instruction, depth: i32) -> Flow {
-        if let Some(watched) = self.watched {
-            watched.beat();
-        }
+        self.watched.beat();
         self.policy.on_inst(ip, instruction, depth)
     }
 
     fn on_call(&mut self, site: &CallSite) -> CallAction {
+        if self.refused.contains(&site.resolved) {
+            return CallAction::Abort(Abort::MaskSeen);
+        }
         self.policy.on_call(site)
     }
 

@@ -58,6 +58,11 @@ impl RegistryReader {
         None
     }
 
+    /// Whether the registry is still as it was when it was read last.
+    pub fn is_current(&self) -> bool {
+        self.head().is_some_and(|head| self.seen == Some(head.version))
+    }
+
     fn head(&self) -> Option<Head> {
         let bytes = self.memory.read_vec(self.address, size_of::<Registry>()).ok()?;
         let word = |i: usize| u64::from_le_bytes(bytes[i * 8..i * 8 + 8].try_into().expect("eight bytes"));

@@ -20,7 +20,8 @@ use redmagic_engine::Params;
 use crate::attach;
 use crate::client::{self, Answer, Command};
 use crate::handshake::{self, HandshakeError};
-use crate::session::{Ending, Session};
+use crate::sample::Sampler;
+use crate::session::{Ending, Session, lock};
 use crate::status::{self, Stats};
 use crate::watch::Watch;
 
@@ -243,6 +244,12 @@ impl Server {
             }
         };
         tracing::info!(pid, layout = ?session.layout, "session");
+        if self.settings.stats.is_some() {
+            match Sampler::start(pid) {
+                Ok(sampler) => *lock(&session.sampler) = Some(sampler),
+                Err(error) => tracing::info!(%error, "no samples of where the time goes"),
+            }
+        }
         let notifier = self.notifier.clone();
         session.run(self.watch.clone(), move |session, ending| {
             notifier.notify(Event::Ended(Arc::clone(session), ending));

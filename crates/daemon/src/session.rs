@@ -22,8 +22,8 @@ use redmagic_engine::memory::SharedMemory;
 use redmagic_engine::{Decision, Engine, Hostile, Job, Params, Request, Setup};
 use redmagic_proto::control::{
     Control, MISUSE_END_FRAME, MISUSE_REGISTRY, MISUSE_TEMP_ENABLE, Misuse, PARK_ANSWERED, PARK_AREAS, PARK_FREE,
-    PARK_POSTED, PARK_TAKEN, ParkArea, ParkedRegisters, REQUEST_ANCHOR, REQUEST_EXIT, SESSION_ABANDONED,
-    SESSION_ACTIVE, SESSION_DETACHED,
+    PARK_POSTED, PARK_TAKEN, ParkArea, REQUEST_ANCHOR, REQUEST_EXIT, SESSION_ABANDONED, SESSION_ACTIVE,
+    SESSION_DETACHED,
 };
 use redmagic_proto::message::Layout;
 use redmagic_proto::{ApiFn, MAGIC, PROTOCOL_VERSION};
@@ -32,6 +32,7 @@ use redmagic_tracee::process;
 
 use crate::recorder;
 use crate::registry::RegistryReader;
+use crate::sample::Sampler;
 use crate::target::Shim;
 use crate::watch::Watch;
 
@@ -56,6 +57,12 @@ pub enum Ending {
     Hostile(String),
     /// Something failed here.
     Failed(String),
+}
+
+impl From<Hostile> for Ending {
+    fn from(hostile: Hostile) -> Ending {
+        Ending::Hostile(hostile.to_string())
+    }
 }
 
 impl std::fmt::Display for Ending {
@@ -100,6 +107,8 @@ pub struct Session {
     stop: AtomicBool,
     revivals: AtomicU32,
     refused: AtomicBool,
+    /// Samples where the target is, if statistics were asked for.
+    pub sampler: Mutex<Option<Sampler>>,
     /// What is known of the target's symbols.
     pub symbols: Mutex<recorder::Symbols>,
     /// Where to save recordings.
@@ -186,6 +195,7 @@ impl Session {
             stop: AtomicBool::new(false),
             revivals: AtomicU32::new(0),
             refused: AtomicBool::new(false),
+            sampler: Mutex::default(),
             symbols: Mutex::default(),
             save_recordings: parts.save_recordings,
         })
@@ -252,6 +262,16 @@ impl Session {
         }
     }
 
+    /// Says, once, that the watcher is gone.
+    pub fn say_once_unwatched(&self) {
+        if !self.refused.swap(true, Ordering::Relaxed) {
+            self.message(
+                "nothing is recorded: redmagic-watch was killed, or watches too many threads; detach and attach again"
+                    .into(),
+            );
+        }
+    }
+
     /// The service thread.
     fn serve(&self, recorder: &Sender<Work>) {
         let doorbell = self.control.u32(offset_of!(Control, doorbell));
@@ -263,26 +283,45 @@ impl Session {
             let mut asked = false;
             for area in 0..PARK_AREAS {
                 if self.park_state(area).load(Ordering::Acquire) == PARK_POSTED {
-                    if !asked && let Some(declared) = registry.changed() {
-                        lock(&self.engine).redeclare(declared);
+                    if !asked {
+                        self.follow(&mut registry);
                     }
                     asked = true;
-                    if let Err(Hostile(what)) = self.answer(area, recorder) {
-                        return self.end(Ending::Hostile(what));
+                    if let Err(hostile) = self.answer(area, recorder) {
+                        return self.end(hostile.into());
                     }
                 }
             }
             if looked.elapsed() > IDLE || !asked {
                 looked = Instant::now();
-                if let Some(declared) = registry.changed() {
-                    lock(&self.engine).redeclare(declared);
-                }
+                self.follow(&mut registry);
                 misuse.look(self);
+                self.take_samples();
                 if let Some(ending) = self.look_at_target() {
                     return self.end(ending);
                 }
             }
             futex_wait(doorbell, rung, IDLE);
+        }
+    }
+
+    /// Takes in what was declared since, and lets traces that are still right be entered again.
+    /// The generation is read first: an end that it counts was made before, and is seen.
+    fn follow(&self, registry: &mut RegistryReader) {
+        let mut engine = lock(&self.engine);
+        let generation = engine.current_generation();
+        if let Some(declared) = registry.changed() {
+            engine.redeclare(declared);
+        }
+        if registry.is_current() {
+            engine.validate(generation);
+        }
+    }
+
+    /// Counts where the target was since the last call.
+    pub fn take_samples(&self) {
+        if let Some(sampler) = lock(&self.sampler).as_mut() {
+            sampler.take(&(self.layout.code..self.layout.code + self.layout.code_bytes));
         }
     }
 
@@ -303,7 +342,7 @@ impl Session {
         if self.control.u64(offset_of!(Control, magic)).load(Ordering::Relaxed) != MAGIC
             || self.control.u32(offset_of!(Control, version)).load(Ordering::Relaxed) != PROTOCOL_VERSION
         {
-            return Some(Ending::Hostile("the head of the control region was overwritten".into()));
+            return Some(Hostile("the head of the control region changed".into()).into());
         }
         let state = self.control.u32(offset_of!(Control, state));
         match state.load(Ordering::Acquire) {
@@ -320,7 +359,7 @@ impl Session {
                 state.store(SESSION_ACTIVE, Ordering::Release);
                 self.open_channel().err().map(|error| Ending::Failed(error.to_string()))
             }
-            other => Some(Ending::Hostile(format!("the session's state is {other}"))),
+            other => Some(Hostile(format!("the session's state is {other}")).into()),
         }
     }
 
@@ -346,17 +385,6 @@ impl Session {
     /// A word of a park area.
     pub fn park_u64(&self, area: usize, field: usize) -> u64 {
         self.control.u64(park_offset(area) + field).load(Ordering::Relaxed)
-    }
-
-    /// The registers in a park area.
-    pub fn park_registers(&self, area: usize) -> ParkedRegisters {
-        let at = park_offset(area) + offset_of!(ParkArea, registers);
-        let word = |i: usize| self.control.u64(at + i * 8).load(Ordering::Relaxed);
-        ParkedRegisters {
-            rflags: word(0),
-            gpr: std::array::from_fn(|i| word(1 + i)),
-            rip: word(17),
-        }
     }
 
     /// Lets a parked thread run on.

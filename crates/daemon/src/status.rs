@@ -44,6 +44,9 @@ pub struct Status {
     pub postponed: u64,
     /// Seconds from the session's start to the first trace.
     pub time_to_first_trace_s: Option<f64>,
+    /// Share of the first thread's time spent in generated code, from 0 to 1; only when
+    /// statistics were asked for and perf events are allowed.
+    pub trace_time_share: Option<f64>,
     /// Age of the session in seconds.
     pub session_s: f64,
     /// The longest wait of a parked thread, in microseconds.
@@ -69,6 +72,8 @@ pub struct TraceRow {
     pub link: String,
     /// Instructions in its recording.
     pub instructions: u64,
+    /// Of these, left out because their results are known.
+    pub folded: u64,
     /// Address of its code in the target.
     pub code: u64,
     /// Its size.
@@ -84,6 +89,8 @@ pub fn status(session: &Session) -> Status {
     use redmagic_proto::control::Control;
     use std::mem::offset_of;
     use std::sync::atomic::Ordering;
+    session.take_samples();
+    let trace_time_share = lock(&session.sampler).as_ref().and_then(crate::sample::Sampler::share);
     let engine = lock(&session.engine);
     let counts = engine.counts();
     let graph = engine.graph();
@@ -109,6 +116,7 @@ pub fn status(session: &Session) -> Status {
         instructions_recorded: counts.instructions,
         postponed: counts.postponed,
         time_to_first_trace_s: counts.first_trace.map(|d| d.as_secs_f64()),
+        trace_time_share,
         session_s: session.began.elapsed().as_secs_f64(),
         longest_wait_us: session
             .control
@@ -156,6 +164,7 @@ pub fn traces(session: &Session) -> Vec<TraceRow> {
                 root: trace.root,
                 link,
                 instructions: trace.instructions as u64,
+                folded: trace.folded as u64,
                 code: trace.code,
                 code_bytes: trace.code_bytes as u64,
                 exits: u64::from(trace.exits.end - trace.exits.start),

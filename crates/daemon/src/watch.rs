@@ -6,17 +6,20 @@
 //! waits as long as that lasts. So while any thread is traced, the watcher looks every few
 //! milliseconds whether the daemon is stopped, and kills it if it is.
 //!
-//! A killed tracer may leave hardware breakpoints armed in the thread it traced. Each hit
-//! would cost the program a signal. The watcher, seeing the daemon's end of the pipe
-//! close, attaches for a moment and clears them.
+//! A killed tracer may leave hardware breakpoints armed in the thread it traced, and the
+//! thread bound to one processor. Each hit of a breakpoint would cost the program a signal, and
+//! the binding would pass on to threads that it makes later. The watcher, seeing the daemon's
+//! end of the pipe close (which it does when the daemon's last thread is past its last system
+//! call), attaches for a moment, clears the breakpoints, and gives the thread its affinity back.
+//! If the watcher is killed as well, nobody does: results are the same, only slower.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use memmap_anonymous::SharedWords;
+use memmap_anonymous::{AFFINITY_WORDS, Affinity, SharedWords};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{ForkResult, Pid, fork, getpid};
@@ -72,8 +75,8 @@ impl Watch {
         })
     }
 
-    /// Puts a thread under watch for as long as the result lives. Without a free slot it is
-    /// not watched, and the result is `None`.
+    /// Puts a thread under watch for as long as the result lives. `None` when it cannot be
+    /// watched, and so must not be traced: no slot is free, or the watcher was killed.
     pub fn thread(&self, tid: i32) -> Option<Watched<'_>> {
         for slot in 0..SLOTS {
             if self
@@ -83,9 +86,16 @@ impl Watch {
                 .is_ok()
             {
                 self.shared.beat(slot).fetch_add(1, Ordering::Relaxed);
-                // A full pipe is as good a wake-up as one more byte.
-                let _ = (&*self.pipe).write(&[1]);
-                return Some(Watched { watch: self, slot });
+                // Before the first binding: the caller has not stopped the thread yet.
+                if let Some(mask) = affinity(tid) {
+                    self.shared.keep_affinity(slot, &mask);
+                }
+                let watched = Watched { watch: self, slot };
+                // A full pipe is as good a wake-up as one more byte; a broken one has no reader.
+                return match (&*self.pipe).write(&[1]) {
+                    Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => None,
+                    _ => Some(watched),
+                };
             }
         }
         None
@@ -101,6 +111,7 @@ impl Watched<'_> {
 
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
+        self.watch.shared.forget_affinity(self.slot);
         self.watch.shared.tid(self.slot).store(0, Ordering::Release);
     }
 }
@@ -158,8 +169,30 @@ fn watch(shared: &SharedWords, mut pipe: std::io::PipeReader, daemon: Pid) {
     for slot in 0..SLOTS {
         let tid = shared.tid(slot).load(Ordering::Acquire);
         if tid != 0 {
+            if let Some(mask) = shared.affinity(slot) {
+                unbind(tid, &mask);
+            }
             disarm(tid);
         }
+    }
+}
+
+/// The affinity of a thread, as words of bits; `None` if it is gone.
+fn affinity(tid: i32) -> Option<Affinity> {
+    let mut mask: Affinity = [0; AFFINITY_WORDS];
+    // SAFETY: the mask is live and of the size given; the kernel writes bits of any value.
+    let got = unsafe { libc::sched_getaffinity(tid, size_of::<Affinity>(), mask.as_mut_ptr().cast()) };
+    (got == 0).then_some(mask)
+}
+
+/// Gives a thread whose tracer died its affinity back. A thread that is not bound to a single
+/// processor of that affinity was not bound by the recorder, or has changed it since.
+fn unbind(tid: i32, mask: &Affinity) {
+    let Some(now) = affinity(tid) else { return };
+    let bits: u32 = now.iter().map(|word| word.count_ones()).sum();
+    if bits == 1 && now != *mask && now.iter().zip(mask).all(|(now, old)| now & !old == 0) {
+        // SAFETY: the mask is live and of the size given. It fails only for a thread that is gone.
+        unsafe { libc::sched_setaffinity(tid, size_of::<Affinity>(), mask.as_ptr().cast()) };
     }
 }
 
@@ -182,12 +215,34 @@ fn disarm(tid: i32) {
 
 /// An anonymous shared mapping of atomics.
 mod memmap_anonymous {
-    use super::{AtomicI32, AtomicU64};
+    use std::ptr::NonNull;
 
-    /// Two words a slot: the thread's id, and a count of signs of life.
+    use super::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+    /// Words of a `cpu_set_t`: 1024 processors.
+    pub const AFFINITY_WORDS: usize = size_of::<libc::cpu_set_t>() / 8;
+
+    /// Processors that a thread may run on, one bit each.
+    pub type Affinity = [u64; AFFINITY_WORDS];
+
+    /// What the two sides share of one traced thread.
+    #[repr(C)]
+    #[derive(Debug)]
+    struct Slot {
+        /// The thread; 0 for none.
+        tid: AtomicI32,
+        /// 1 when `affinity` holds the thread's.
+        kept: AtomicU32,
+        /// Signs of life.
+        beat: AtomicU64,
+        /// Its affinity before it was bound.
+        affinity: [AtomicU64; AFFINITY_WORDS],
+    }
+
+    /// The slots.
     #[derive(Debug)]
     pub struct SharedWords {
-        map: std::ptr::NonNull<AtomicU64>,
+        map: NonNull<Slot>,
         slots: usize,
     }
 
@@ -197,9 +252,9 @@ mod memmap_anonymous {
     unsafe impl Sync for SharedWords {}
 
     impl SharedWords {
-        /// Zeroed words that children share.
+        /// Zeroed slots that children share.
         pub fn new(slots: usize) -> std::io::Result<SharedWords> {
-            let bytes = std::num::NonZeroUsize::new(slots * 16).expect("at least one slot");
+            let bytes = std::num::NonZeroUsize::new(slots * size_of::<Slot>()).expect("at least one slot");
             // SAFETY: a fresh anonymous mapping at an address of the kernel's choice.
             let map = unsafe {
                 nix::sys::mman::mmap_anonymous(
@@ -212,25 +267,49 @@ mod memmap_anonymous {
             Ok(SharedWords { map: map.cast(), slots })
         }
 
+        fn slot(&self, slot: usize) -> &Slot {
+            assert!(slot < self.slots);
+            // SAFETY: inside the mapping, aligned to its page, zeroed (a valid `Slot`), all atomics, and
+            // used only through this type.
+            unsafe { self.map.add(slot).as_ref() }
+        }
+
         /// The thread in a slot; 0 for none.
         pub fn tid(&self, slot: usize) -> &AtomicI32 {
-            assert!(slot < self.slots);
-            // SAFETY: inside the mapping, aligned, and used only through this type.
-            unsafe { &*self.map.as_ptr().add(slot * 2).cast::<AtomicI32>() }
+            &self.slot(slot).tid
         }
 
         /// Its signs of life.
         pub fn beat(&self, slot: usize) -> &AtomicU64 {
-            assert!(slot < self.slots);
-            // SAFETY: as above.
-            unsafe { &*self.map.as_ptr().add(slot * 2 + 1) }
+            &self.slot(slot).beat
+        }
+
+        /// Keeps the affinity of the thread in a slot.
+        pub fn keep_affinity(&self, slot: usize, mask: &Affinity) {
+            let slot = self.slot(slot);
+            for (to, from) in slot.affinity.iter().zip(mask) {
+                to.store(*from, Ordering::Relaxed);
+            }
+            slot.kept.store(1, Ordering::Release);
+        }
+
+        /// Forgets it.
+        pub fn forget_affinity(&self, slot: usize) {
+            self.slot(slot).kept.store(0, Ordering::Release);
+        }
+
+        /// The affinity that was kept.
+        pub fn affinity(&self, slot: usize) -> Option<Affinity> {
+            let slot = self.slot(slot);
+            (slot.kept.load(Ordering::Acquire) == 1)
+                .then(|| std::array::from_fn(|i| slot.affinity[i].load(Ordering::Relaxed)))
         }
     }
 
     impl Drop for SharedWords {
         fn drop(&mut self) {
             // SAFETY: mapped by `new` with this size; no references outlive self.
-            let _ = unsafe { nix::sys::mman::munmap(self.map.cast(), self.slots * 16) };
+            let _ = unsafe { nix::sys::mman::munmap(self.map.cast(), self.slots * size_of::<Slot>()) };
         }
     }
 }

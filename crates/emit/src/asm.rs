@@ -229,9 +229,42 @@ impl Asm {
         self.rip(&opcode, self.datum_address(datum), &[])
     }
 
+    /// `mov reg, value` in its shortest form; leaves flags alone. `reg` is the number of the
+    /// encoding.
+    pub fn mov_reg_imm(&mut self, reg: u8, value: u64) {
+        let high = reg >> 3;
+        if let Ok(value) = u32::try_from(value) {
+            if high != 0 {
+                self.bytes(&[0x41]);
+            }
+            self.bytes(&[0xb8 | (reg & 7)]);
+            self.bytes(&value.to_le_bytes());
+        } else if let Ok(value) = i32::try_from(value as i64) {
+            self.bytes(&[0x48 | high, 0xc7, 0xc0 | (reg & 7)]);
+            self.bytes(&value.to_le_bytes());
+        } else {
+            self.bytes(&[0x48 | high, 0xb8 | (reg & 7)]);
+            self.bytes(&value.to_le_bytes());
+        }
+    }
+
+    /// Sets the status flags to `flags` and leaves registers and the red zone alone.
+    pub fn set_flags(&mut self, flags: u32) {
+        self.adjust_rsp(-128);
+        self.bytes(&[0x68]); // push imm32
+        self.bytes(&flags.to_le_bytes());
+        self.bytes(&[0x9d]); // popfq
+        self.adjust_rsp(128);
+    }
+
     /// `mov ecx, dword ptr [rip + ...]`.
     pub fn load_ecx(&mut self, address: u64) -> Result<(), AsmError> {
         self.rip(&[0x8b, 0x0d], address, &[])
+    }
+
+    /// `cmp ecx, dword ptr [rip + ...]`.
+    pub fn cmp_ecx(&mut self, address: u64) -> Result<(), AsmError> {
+        self.rip(&[0x3b, 0x0d], address, &[])
     }
 
     /// `mov dword ptr [rip + ...], ecx`.

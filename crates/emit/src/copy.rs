@@ -14,7 +14,7 @@
 //! | `jcc` | `jcc` to an exit when it goes the other way |
 //! | `jmp` | nothing; through a register or memory: a compare with where it went |
 //! | inlined `call` | a push of the *original* return address |
-//! | `ret` | a compare of the return address, then a pop |
+//! | `ret` | a compare of the return address (unless it was pushed in the trace), then a pop |
 //! | call kept as a call | a call; see below |
 //! | call of the shim | what the function means (see [`Op`]) |
 //!
@@ -36,7 +36,7 @@
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 use crate::asm::{Asm, AsmError, Datum, Label, cond};
-use crate::exits::{Exit, ExitEnvironment, Exits};
+use crate::exits::{Exit, ExitEnvironment, Exits, Fixups};
 
 /// One thing a copied trace does, in order. `ip`s are addresses of the original code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +73,9 @@ pub enum Op {
         code: Source,
         /// Where it went.
         target: u64,
+        /// Whether it may go elsewhere. It may not if its return address was pushed in the
+        /// trace, in a slot that nothing else can reach.
+        guarded: bool,
     },
     /// A call that stays a call. Indirect ones are not guarded: whatever is called
     /// comes back.
@@ -108,6 +111,37 @@ pub enum Op {
     },
     /// `end_merge_block`: where native code rejoins.
     EndMerge,
+    /// Put a value into a register that the original code has it in.
+    Set {
+        /// Number of the register in the encoding.
+        register: u8,
+        /// The value.
+        value: u64,
+    },
+    /// Put the status flags to this value.
+    SetFlags(u32),
+    /// From here on, exits must do this.
+    Fixups(Fixups),
+    /// Leave at `ip` unless a register has a value. The status flags are lost.
+    GuardRegister {
+        /// Where to leave to.
+        ip: u64,
+        /// Number of the register in the encoding.
+        register: u8,
+        /// The value.
+        value: u64,
+    },
+    /// Leave at `ip`, uncounted, unless the words at two addresses are equal: the
+    /// generation of constant memory, and the one that the trace was validated for. The
+    /// status flags are lost.
+    CheckGeneration {
+        /// Where to leave to.
+        ip: u64,
+        /// Address of the current generation.
+        current: u64,
+        /// Address of the word with the valid one.
+        valid: u64,
+    },
     /// `temp_disable` to `temp_enable`, run natively.
     Disabled {
         /// Where native code takes over: the call of `temp_disable` itself.
@@ -139,6 +173,8 @@ pub enum End {
         id: u64,
         /// The word to jump through: the anchor's code, or `ip` while it has none.
         slot: u64,
+        /// Whether the id may differ.
+        guarded: bool,
     },
     /// In the original code.
     Native {
@@ -265,6 +301,7 @@ pub fn compile(start: Start, ops: &[Op], end: End, environment: &Environment) ->
         environment,
         merges: Vec::new(),
         lines: Vec::with_capacity(ops.len()),
+        fixups: Fixups::default(),
     };
     let entry = copier.asm.here();
     if start == Start::Anchor {
@@ -301,6 +338,8 @@ struct Copier<'a> {
     /// Where the open merge blocks rejoin, innermost last.
     merges: Vec<Label>,
     lines: Vec<(u64, u32)>,
+    /// What exits must do at this point.
+    fixups: Fixups,
 }
 
 /// Numbers of registers in the encoding.
@@ -333,9 +372,11 @@ impl Copier<'_> {
                 let address = self.asm.datum(instruction.next_ip());
                 Ok(self.asm.push_datum(address)?)
             }
-            Op::Return { code, target } => {
+            Op::Return { code, target, guarded } => {
                 let instruction = code.decode();
-                self.guard_return(code.ip, code.step, *target)?;
+                if *guarded {
+                    self.guard_return(code.ip, code.step, *target)?;
+                }
                 let extra = if instruction.op_count() == 1 {
                     i32::from(instruction.immediate16())
                 } else {
@@ -347,7 +388,7 @@ impl Copier<'_> {
             Op::Residual { code, return_address } => self.residual(code, *return_address),
             Op::GuardArgument { ip, value } => {
                 let step = self.step();
-                let exit = self.exits.add(&mut self.asm, *ip, step);
+                let exit = self.exits.add(&mut self.asm, *ip, step, &self.fixups);
                 let value = self.asm.datum(*value);
                 self.asm.cmp_reg_datum(RDI, value)?;
                 self.asm.jcc(cond::NE, exit);
@@ -380,6 +421,39 @@ impl Copier<'_> {
                 let rejoin = self.merges.pop().ok_or(CopyError::OpenMerge)?;
                 self.store_fs_imm32(self.environment.thread.merge.code, 0);
                 self.asm.bind(rejoin);
+                Ok(())
+            }
+            Op::Set { register, value } => {
+                self.asm.mov_reg_imm(*register, *value);
+                Ok(())
+            }
+            Op::SetFlags(flags) => {
+                self.asm.set_flags(*flags);
+                Ok(())
+            }
+            Op::Fixups(fixups) => {
+                self.fixups = fixups.clone();
+                Ok(())
+            }
+            Op::GuardRegister { ip, register, value } => {
+                let step = self.step();
+                let exit = self.exits.add(&mut self.asm, *ip, step, &self.fixups);
+                let value = self.asm.datum(*value);
+                self.asm.cmp_reg_datum(*register, value)?;
+                self.asm.jcc(cond::NE, exit);
+                Ok(())
+            }
+            Op::CheckGeneration { ip, current, valid } => {
+                let step = self.step();
+                let exit = self.exits.add_silent(&mut self.asm, *ip, step, &self.fixups);
+                // Over the red zone, with a register that is put back before the jump.
+                self.asm.adjust_rsp(-128);
+                self.asm.bytes(&[0x51]); // push rcx
+                self.asm.load_ecx(*current)?;
+                self.asm.cmp_ecx(*valid)?;
+                self.asm.bytes(&[0x59]); // pop rcx
+                self.asm.adjust_rsp(128);
+                self.asm.jcc(cond::NE, exit);
                 Ok(())
             }
             Op::Disabled { start, enable_return } => {
@@ -429,7 +503,7 @@ impl Copier<'_> {
         } else {
             instruction.near_branch_target()
         };
-        let exit = self.exits.add(&mut self.asm, other, code.step);
+        let exit = self.exits.add(&mut self.asm, other, code.step, &self.fixups);
         if instruction.is_jcc_short_or_near() {
             // The condition is the low nibble of either form's opcode.
             let condition = condition_code(&instruction);
@@ -459,7 +533,7 @@ impl Copier<'_> {
 
     /// Leaves the trace at `code` unless its operand is `target`.
     fn guard_target(&mut self, instruction: &Instruction, code: &Source, target: u64) -> Result<(), CopyError> {
-        let exit = self.exits.add(&mut self.asm, code.ip, code.step);
+        let exit = self.exits.add(&mut self.asm, code.ip, code.step, &self.fixups);
         match instruction.op0_kind() {
             OpKind::Register if instruction.op0_register().is_gpr64() => {
                 let value = self.asm.datum(target);
@@ -485,7 +559,7 @@ impl Copier<'_> {
     /// Leaves the trace at `ip` unless the word on the stack is `target`. Two compares with
     /// immediates need no register.
     fn guard_return(&mut self, ip: u64, step: u32, target: u64) -> Result<(), CopyError> {
-        let exit = self.exits.add(&mut self.asm, ip, step);
+        let exit = self.exits.add(&mut self.asm, ip, step, &self.fixups);
         // cmp dword ptr [rsp], imm32 / cmp dword ptr [rsp + 4], imm32
         self.asm.bytes(&[0x81, 0x3c, 0x24]);
         self.asm.bytes(&(target as u32).to_le_bytes());
@@ -567,9 +641,12 @@ impl Copier<'_> {
 
     fn end(&mut self, end: End) -> Result<(), CopyError> {
         match end {
-            End::Anchor { ip, id, slot } => {
+            End::Anchor {
+                slot, guarded: false, ..
+            } => self.asm.jmp_through(slot)?,
+            End::Anchor { ip, id, slot, .. } => {
                 let step = self.step();
-                let exit = self.exits.add(&mut self.asm, ip, step);
+                let exit = self.exits.add(&mut self.asm, ip, step, &self.fixups);
                 let id = self.asm.datum(id);
                 self.asm.cmp_reg_datum(RDI, id)?;
                 self.asm.jcc(cond::NE, exit);

@@ -7,7 +7,8 @@
 //!
 //! ```text
 //!   guard:   jcc stub
-//!   stub:    jmp [slot]            slot: the counting code, then a side trace, or the target itself
+//!   stub:    mov reg, value ...    what the trace knows and has not put in its place
+//!            jmp [slot]            slot: the counting code, then a side trace, or the target itself
 //!   count:   lea rsp, [rsp-128]    over the red zone; lea, mov, push, pop, jrcxz: no flag is touched
 //!            push rcx
 //!            mov ecx, [counter]
@@ -55,6 +56,28 @@ pub struct Exit {
     pub step: u32,
 }
 
+/// What an exit must do so that the machine state is that of the original code: registers
+/// and flags whose values are known, and that the trace has not put in their places.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fixups {
+    /// Registers by the number of their encoding, and their values.
+    pub registers: Vec<(u8, u64)>,
+    /// The status flags.
+    pub flags: Option<u32>,
+}
+
+impl Fixups {
+    /// Emits them.
+    fn emit(&self, asm: &mut Asm) {
+        for (register, value) in &self.registers {
+            asm.mov_reg_imm(*register, *value);
+        }
+        if let Some(flags) = self.flags {
+            asm.set_flags(flags);
+        }
+    }
+}
+
 /// Exits of code that is being assembled.
 #[derive(Debug)]
 pub struct Exits {
@@ -67,6 +90,8 @@ struct Pending {
     target: u64,
     stub: Label,
     step: u32,
+    fixups: Fixups,
+    counted: bool,
 }
 
 impl Exits {
@@ -79,9 +104,24 @@ impl Exits {
     }
 
     /// A new exit to `target`; jump to the label to take it.
-    pub fn add(&mut self, asm: &mut Asm, target: u64, step: u32) -> Label {
+    pub fn add(&mut self, asm: &mut Asm, target: u64, step: u32, fixups: &Fixups) -> Label {
+        self.push(asm, target, step, fixups, true)
+    }
+
+    /// An exit that is neither counted nor numbered: it never gets a side trace.
+    pub fn add_silent(&mut self, asm: &mut Asm, target: u64, step: u32, fixups: &Fixups) -> Label {
+        self.push(asm, target, step, fixups, false)
+    }
+
+    fn push(&mut self, asm: &mut Asm, target: u64, step: u32, fixups: &Fixups, counted: bool) -> Label {
         let stub = asm.label();
-        self.pending.push(Pending { target, stub, step });
+        self.pending.push(Pending {
+            target,
+            stub,
+            step,
+            fixups: fixups.clone(),
+            counted,
+        });
         stub
     }
 
@@ -101,14 +141,21 @@ impl Exits {
     /// When a target, a counter or the shim is out of reach of a 32-bit displacement.
     pub fn finish(self, asm: &mut Asm, environment: &ExitEnvironment) -> Result<Vec<Exit>, AsmError> {
         let park = asm.datum(environment.park);
-        let mut exits = Vec::with_capacity(self.pending.len());
-        for (number, pending) in (self.first..).zip(self.pending) {
+        let mut exits = Vec::new();
+        let (counted, silent): (Vec<_>, Vec<_>) = self.pending.into_iter().partition(|pending| pending.counted);
+        for pending in silent {
+            asm.bind(pending.stub);
+            pending.fixups.emit(asm);
+            asm.jmp_address(pending.target)?;
+        }
+        for (number, pending) in (self.first..).zip(counted) {
             let counter = environment.counters + u64::from(number) * 4;
             let (count, hot) = (asm.label(), asm.label());
             let slot = asm.datum_label(count);
             let target = asm.datum(pending.target);
 
             asm.bind(pending.stub);
+            pending.fixups.emit(asm);
             asm.jmp_through(asm.datum_address(slot))?;
 
             asm.bind(count);

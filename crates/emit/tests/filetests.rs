@@ -7,11 +7,13 @@
 //! ```text
 //! start anchor | exit
 //! copy ADDRESS BYTES          branch ADDRESS BYTES taken|not-taken
-//! jump ADDRESS BYTES -> TO    call ADDRESS BYTES -> TO    return ADDRESS BYTES -> TO
+//! jump ADDRESS BYTES -> TO    call ADDRESS BYTES -> TO    return|own-return ADDRESS BYTES -> TO
 //! residual ADDRESS BYTES -> RETURN
 //! guard-argument ADDRESS VALUE     result nothing|argument|NUMBER     return-from-shim ADDRESS -> TO
 //! begin-merge RETURN   end-merge   disabled START -> ENABLE-RETURN
-//! end anchor ADDRESS ID SLOT | end native ADDRESS
+//! set REG VALUE    fixups REG=VALUE ... flags=VALUE    guard-register ADDRESS REG VALUE
+//! check-generation ADDRESS CURRENT VALID
+//! end anchor ADDRESS ID SLOT [known] | end native ADDRESS
 //! ```
 
 use std::fmt::Write as _;
@@ -21,7 +23,7 @@ use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use redmagic_emit::copy::{
     Compiled, End, Environment, Op, RejoinOffsets, ShimResult, Source, Start, ThreadOffsets, compile,
 };
-use redmagic_emit::exits::ExitEnvironment;
+use redmagic_emit::exits::{ExitEnvironment, Fixups};
 
 const BASE: u64 = 0x10_0000;
 const DATA: u64 = 0x18_0000;
@@ -114,9 +116,13 @@ fn run(input: &str) -> String {
                 let (code, target) = with_target();
                 ops.push(Op::Call { code, target });
             }
-            "return" => {
+            "return" | "own-return" => {
                 let (code, target) = with_target();
-                ops.push(Op::Return { code, target });
+                ops.push(Op::Return {
+                    code,
+                    target,
+                    guarded: words[0] == "return",
+                });
             }
             "residual" => {
                 let (code, return_address) = with_target();
@@ -145,6 +151,31 @@ fn run(input: &str) -> String {
                 start: number(rest[0]),
                 enable_return: number(rest[2]),
             }),
+            "set" => ops.push(Op::Set {
+                register: number(rest[0]) as u8,
+                value: number(rest[1]),
+            }),
+            "fixups" => {
+                let registers = rest
+                    .iter()
+                    .filter_map(|word| word.split_once('='))
+                    .filter(|(k, _)| *k != "flags");
+                let flags = rest.iter().find_map(|word| word.strip_prefix("flags="));
+                ops.push(Op::Fixups(Fixups {
+                    registers: registers.map(|(k, v)| (number(k) as u8, number(v))).collect(),
+                    flags: flags.map(|f| number(f) as u32),
+                }));
+            }
+            "guard-register" => ops.push(Op::GuardRegister {
+                ip: number(rest[0]),
+                register: number(rest[1]) as u8,
+                value: number(rest[2]),
+            }),
+            "check-generation" => ops.push(Op::CheckGeneration {
+                ip: number(rest[0]),
+                current: number(rest[1]),
+                valid: number(rest[2]),
+            }),
             "end" if rest[0] == "native" => {
                 end = Some(End::Native {
                     target: number(rest[1]),
@@ -155,6 +186,7 @@ fn run(input: &str) -> String {
                     ip: number(rest[1]),
                     id: number(rest[2]),
                     slot: number(rest[3]),
+                    guarded: rest.get(4) != Some(&"known"),
                 })
             }
             other => panic!("{other:?} is no operation"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::mem::offset_of;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use redmagic_record::abort::Abort;
 use redmagic_record::recording::{End, Recording};
 
 use crate::cache::{CacheError, CodeCache};
+use crate::fold::{self, Facts};
 use crate::graph::{AnchorKey, AnchorState, ExitState, Graph, Link, Origin, Slot, Trace, TraceId};
 use crate::memory::SharedMemory;
 use crate::params::Params;
@@ -65,8 +67,12 @@ pub struct Job {
     pub origin: Origin,
     /// The function of the anchor; of the root's anchor for a side trace.
     pub api: ApiFn,
+    /// The anchor of the tree's root.
+    pub root: AnchorKey,
     /// The address at which it starts.
     pub ip: u64,
+    /// The generation of constant memory when it was decided on.
+    pub generation: u64,
 }
 
 /// A request that a sane target cannot make: the session must end.
@@ -131,8 +137,14 @@ pub struct Engine {
     declared: Declarations,
     /// Functions learnt to be better kept as calls.
     learnt: Functions,
-    /// The constant memory that a root's id lies in.
-    ranges: BTreeMap<TraceId, ConstantRange>,
+    /// The constant memory that a root's tree relies on, or that its id lies in.
+    relied_on: BTreeMap<TraceId, Vec<ConstantRange>>,
+    /// Read-only mappings of files.
+    read_only: Vec<Range<u64>>,
+    /// The target's address of the generation of constant memory.
+    generation_address: u64,
+    /// The generation for which the live roots are valid.
+    generation: u64,
     counts: Counts,
     start: Instant,
     /// The cache was full once: nothing more is recorded.
@@ -164,7 +176,10 @@ impl Engine {
             graph: Graph::default(),
             declared: Declarations::default(),
             learnt: Functions::default(),
-            ranges: BTreeMap::new(),
+            relied_on: BTreeMap::new(),
+            read_only: Vec::new(),
+            generation_address: setup.control_address + offset_of!(Control, generation) as u64,
+            generation: 0,
             counts: Counts::default(),
             start: Instant::now(),
             full: false,
@@ -202,6 +217,18 @@ impl Engine {
         let mut all = self.learnt.clone();
         all.residual.extend(&self.declared.kept);
         all
+    }
+
+    /// The generation of constant memory, as the target says.
+    pub fn current_generation(&self) -> u64 {
+        self.control
+            .u64(offset_of!(Control, generation))
+            .load(Ordering::Acquire)
+    }
+
+    /// Takes note of the read-only mappings of files.
+    pub fn set_read_only(&mut self, ranges: Vec<Range<u64>>) {
+        self.read_only = ranges;
     }
 
     /// The counter of an anchor after `aborts` aborted recordings.
@@ -287,11 +314,29 @@ impl Engine {
                 return Decision::Record(Job {
                     origin: Origin::Root(key),
                     api,
+                    root: key,
                     ip: key.return_address,
+                    generation: self.current_generation(),
                 });
             }
         }
+        if matches!(api, ApiFn::ForceBeginTrace | ApiFn::ForceJumpToTrace) {
+            // These ask at every call until their anchor is known; from now on they count.
+            self.mark_known(key);
+        }
         Decision::Run
+    }
+
+    /// Gives an anchor an entry without code if it has no entry. When the table is full,
+    /// a forced anchor goes on asking at every call.
+    fn mark_known(&mut self, key: AnchorKey) {
+        let compiled = matches!(
+            self.graph.anchors.get(&key).map(|anchor| &anchor.state),
+            Some(AnchorState::Compiled(_))
+        );
+        if !compiled {
+            let _ = self.cache.set_entry(key.id, key.return_address, 0);
+        }
     }
 
     fn decide_exit(&mut self, number: u32, wait: bool) -> Decision {
@@ -314,14 +359,17 @@ impl Engine {
             return Decision::Run;
         }
         self.graph.exits[number as usize].put_off = 0;
-        let api = match root.origin {
-            Origin::Root(key) => self.graph.anchors.get(&key).map_or(ApiFn::BackwardsBranch, |a| a.api),
-            Origin::Side { .. } => ApiFn::BackwardsBranch,
+        // The root of a tree starts at an anchor.
+        let Origin::Root(key) = root.origin else {
+            return Decision::Run;
         };
+        let api = self.graph.anchors.get(&key).map_or(ApiFn::BackwardsBranch, |a| a.api);
         Decision::Record(Job {
             origin: Origin::Side { exit: number, parent },
             api,
+            root: key,
             ip: target,
+            generation: self.current_generation(),
         })
     }
 
@@ -450,20 +498,39 @@ impl Engine {
             },
             End::Stopped { ip, .. } => Link::Native(ip),
         };
+        let start = match job.origin {
+            Origin::Root(_) => Start::Anchor,
+            Origin::Side { .. } => Start::Exit,
+        };
+        let root = match job.origin {
+            Origin::Root(_) => id,
+            Origin::Side { parent, .. } => self.graph.traces[parent as usize].root,
+        };
+        if root != id && self.graph.traces[root as usize].dropped {
+            // While it was recorded, its tree came to its end.
+            return Err(InstallError::Recording);
+        }
+        let valid = match job.origin {
+            Origin::Root(_) => self.cache.new_slot(self.generation)?,
+            Origin::Side { .. } => self.graph.traces[root as usize].valid,
+        };
+        let folded = self.fold(job, recording, ops, link, valid);
+        let (ops, left_out, blocks, argument) = match &folded {
+            Some(folded) => (&folded.ops[..], folded.left_out, &folded.blocks[..], folded.argument),
+            None => (ops, 0, &[][..], None),
+        };
         let end = match link {
             Link::Native(target) => CopyEnd::Native { target },
             Link::Anchor(key) => {
                 let slot = self.graph.anchors[&key].slot.expect("just made");
+                let guarded = argument != Some(key.id);
                 CopyEnd::Anchor {
                     ip: slot.native,
                     id: key.id,
                     slot: slot.address,
+                    guarded,
                 }
             }
-        };
-        let start = match job.origin {
-            Origin::Root(_) => Start::Anchor,
-            Origin::Side { .. } => Start::Exit,
         };
         // Once for the size, once for good.
         let generous = self.cache.room(ops.len() * 160 + 4096, ops.len() * 6 + 64)?;
@@ -495,10 +562,6 @@ impl Engine {
             side: None,
             silent: false,
         }));
-        let root = match job.origin {
-            Origin::Root(_) => id,
-            Origin::Side { parent, .. } => self.graph.traces[parent as usize].root,
-        };
         self.graph.traces.push(Trace {
             origin: job.origin,
             root,
@@ -509,9 +572,21 @@ impl Engine {
             code_bytes: compiled.code.len(),
             exits: first_exit..first_exit + compiled.exits.len() as u32,
             instructions: recording.steps.len(),
+            folded: left_out,
+            valid,
             dropped: false,
             side_traces: 0,
         });
+        let relied_on = self.relied_on.entry(root).or_default();
+        let id_block = match job.origin {
+            Origin::Root(key) => self.declared.constant_at(key.id),
+            Origin::Side { .. } => None,
+        };
+        for block in blocks.iter().copied().chain(id_block) {
+            if !relied_on.contains(&block) {
+                relied_on.push(block);
+            }
+        }
         // Everything is in place: publish.
         match job.origin {
             Origin::Root(key) => {
@@ -525,9 +600,6 @@ impl Engine {
                 if let Some(slot) = anchor.slot {
                     self.cache.set_slot(slot.address, compiled.body);
                 }
-                if let Some(range) = self.declared.constant_at(key.id) {
-                    self.ranges.insert(id, range);
-                }
             }
             Origin::Side { exit, .. } => {
                 let state = &mut self.graph.exits[exit as usize];
@@ -537,6 +609,31 @@ impl Engine {
             }
         }
         Ok(id)
+    }
+
+    /// Leaves out of a trace what is known, if that may be relied on.
+    fn fold(&self, job: &Job, recording: &Recording, ops: &[Op], link: Link, valid: u64) -> Option<fold::Folded> {
+        // What was declared may have ended while it was recorded, or not been read yet.
+        if self.params.fold == 0 || job.generation != self.current_generation() || job.generation != self.generation {
+            return None;
+        }
+        let start: Vec<(u8, u64)> = match job.origin {
+            Origin::Root(key) if self.declared.constant_at(key.id).is_some() => {
+                let preserved = [3u8, 5, 12, 13, 14, 15];
+                let registers = preserved
+                    .into_iter()
+                    .filter(|r| recording.start.gpr[usize::from(*r)] == key.id);
+                registers.map(|r| (r, key.id)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let facts = Facts {
+            declared: &self.declared,
+            read_only: &self.read_only,
+            generation: (self.generation_address, valid),
+        };
+        let native = matches!(link, Link::Native(_));
+        Some(fold::fold(recording, ops, &start, job.ip, native, &facts))
     }
 
     /// The slot of an anchor whose call is at `ip`, made if there is none.
@@ -557,14 +654,14 @@ impl Engine {
     /// is no longer there.
     pub fn redeclare(&mut self, declared: Declarations) {
         self.declared = declared;
+        let gone = |block: &ConstantRange| self.declared.constant_at(block.start) != Some(*block);
         let stale: Vec<TraceId> = self
-            .ranges
+            .relied_on
             .iter()
-            .filter(|(_, range)| self.declared.constant_at(range.start) != Some(**range))
+            .filter(|(_, blocks)| blocks.iter().any(gone))
             .map(|(trace, _)| *trace)
             .collect();
         for trace in stale {
-            self.ranges.remove(&trace);
             self.drop_root(trace);
         }
         let disabled: Vec<TraceId> = self
@@ -580,8 +677,22 @@ impl Engine {
         }
     }
 
+    /// The declarations were read after the generation was this: what is still there is valid
+    /// for it.
+    pub fn validate(&mut self, generation: u64) {
+        if generation == self.generation {
+            return;
+        }
+        self.generation = generation;
+        for root in self.relied_on.keys() {
+            self.cache.set_slot(self.graph.traces[*root as usize].valid, generation);
+        }
+    }
+
     /// Makes a root unreachable. Whoever is in it leaves at the next turn.
     fn drop_root(&mut self, trace: TraceId) {
+        // Its tree will never be valid again.
+        self.relied_on.remove(&trace);
         let Origin::Root(key) = self.graph.traces[trace as usize].origin else {
             return;
         };
@@ -643,6 +754,6 @@ enum InstallError {
     Cache(#[from] CacheError),
     #[error(transparent)]
     Copy(#[from] CopyError),
-    #[error("the recording ends at a function that ends no trace")]
+    #[error("the recording ends where no trace can, or its tree was dropped meanwhile")]
     Recording,
 }

@@ -108,6 +108,11 @@ pub struct Trace {
     pub exits: std::ops::Range<u32>,
     /// Instructions in its recording.
     pub instructions: usize,
+    /// Instructions of the recording that were left out because their results are known.
+    pub folded: usize,
+    /// For a root: address of the word with the generation of constant memory that its
+    /// tree was validated for.
+    pub valid: u64,
     /// Whether it was dropped: nothing leads to it any more.
     pub dropped: bool,
     /// Side traces in its tree, if it is a root.

@@ -7,6 +7,7 @@
 
 pub mod cache;
 pub mod engine;
+pub mod fold;
 pub mod graph;
 pub mod memory;
 pub mod params;

@@ -71,6 +71,8 @@ params! {
     maxunroll: "REDMAGIC_MAXUNROLL" = 4 in 0 ..= 10_000;
     /// Times a function is entered in one recording before that counts as recursion.
     maxrecursion: "REDMAGIC_MAXRECURSION" = 2 in 0 ..= 1000;
+    /// Whether instructions with known results are left out of traces (1) or not (0).
+    fold: "REDMAGIC_FOLD" = 1 in 0 ..= 1;
     /// Part of the target's run time that may go into recording, in percent.
     recordshare: "REDMAGIC_RECORDSHARE" = 5 in 0 ..= 100;
     /// Recording time in ms that is free of that limit.

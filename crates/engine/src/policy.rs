@@ -8,9 +8,11 @@
 //! * An inner loop without a trace is unrolled a few times; one that turns more often is
 //!   made hot instead, and the recording given up.
 //! * Interpreted functions are inlined into loops, compiled or not, until one is entered
-//!   more often than `maxrecursion`: then the recording ends at its entry.
+//!   more often than `maxrecursion`: then the recording ends at its entry. In the tree of a
+//!   function, its own entry ends every recording at once.
 //! * Native calls inside the interpreter's image are followed; others, and functions that
-//!   turned out not to be worth following, are kept as calls.
+//!   turned out not to be worth following, are kept as calls: those with a native loop of
+//!   many turns, unless that loop is an interpreter's, which an anchor in it shows.
 
 use std::collections::{HashMap, HashSet};
 
@@ -57,12 +59,21 @@ pub struct Policy<'a, W: World> {
     functions: &'a Functions,
     origin: Origin,
     root_api: ApiFn,
+    root: AnchorKey,
     /// Whether a callee is a function that returns twice.
     returns_twice: &'a dyn Fn(u64) -> bool,
     /// First instructions of `temp_disable` and `temp_enable`.
     disable_enable: (u64, u64),
-    /// Entry addresses of the calls that are being followed, outermost first.
+    /// Entry addresses of the calls that are being followed, outermost first; those above
+    /// `left` belong to callers that the recording has returned into.
     stack: Vec<u64>,
+    /// Open inlined calls at the last instruction; negative when more were left than made.
+    depth: i32,
+    /// Frames left for their callers, at most: `stack` counts from there.
+    left: i32,
+    /// Functions among them that have reached an anchor: interpreter loops, whose native
+    /// backward branches are dispatch (the `switch` in a loop of an eval that calls itself).
+    interpreters: HashSet<u64>,
     /// Backward branches taken, by (depth, address).
     native_turns: HashMap<(usize, u64), u64>,
     /// Times an anchor that is not the origin was met.
@@ -85,13 +96,15 @@ pub struct Lessons {
 }
 
 impl<'a, W: World> Policy<'a, W> {
-    /// For a recording from `origin`; `root_api` is the function of its anchor.
+    #[allow(clippy::too_many_arguments)] // each is a different kind of thing, and there is one caller
+    /// For a recording from `origin` in the tree of `root`, an anchor that calls `root_api`.
     pub fn new(
         params: &'a Params,
         world: &'a W,
         functions: &'a Functions,
         origin: Origin,
         root_api: ApiFn,
+        root: AnchorKey,
         disable_enable: (u64, u64),
         returns_twice: &'a dyn Fn(u64) -> bool,
     ) -> Policy<'a, W> {
@@ -101,9 +114,13 @@ impl<'a, W: World> Policy<'a, W> {
             functions,
             origin,
             root_api,
+            root,
             returns_twice,
             disable_enable,
             stack: Vec::new(),
+            depth: 0,
+            left: 0,
+            interpreters: HashSet::new(),
             native_turns: HashMap::new(),
             visits: HashMap::new(),
             frames: 0,
@@ -112,11 +129,21 @@ impl<'a, W: World> Policy<'a, W> {
         }
     }
 
+    /// How many followed calls are open at a depth.
+    fn level(&self, depth: i32) -> usize {
+        usize::try_from(depth + self.left).unwrap_or(0)
+    }
+
     fn anchor(&mut self, api: ApiFn, site: &ShimCallSite) -> ShimAction {
         let key = AnchorKey {
             id: site.args[0],
             return_address: site.return_address,
         };
+        let depth = if self.depth < 0 { self.depth } else { site.depth as i32 };
+        let caller = self.level(depth).checked_sub(1);
+        if let Some(function) = caller.and_then(|at| self.stack.get(at)) {
+            self.interpreters.insert(*function);
+        }
         if site.tail {
             // A trace can be entered only where a call returns to.
             return ShimAction::Skip { result: 0 };
@@ -127,6 +154,9 @@ impl<'a, W: World> Policy<'a, W> {
         let visits = self.visits.entry(key).or_insert(0);
         *visits += 1;
         match api {
+            // The tree's own function: recursion goes round through its root. Unrolled in every
+            // side trace it would be the same code many times over.
+            ApiFn::FunctionEntry if key == self.root => return ShimAction::End,
             ApiFn::FunctionEntry if *visits > self.params.maxrecursion => return ShimAction::End,
             ApiFn::FunctionEntry => {}
             _ if self.world.compiled(key) => return ShimAction::End,
@@ -142,7 +172,10 @@ impl<'a, W: World> Policy<'a, W> {
 
 impl<W: World> Guide for Policy<'_, W> {
     fn on_call(&mut self, site: &CallSite) -> CallAction {
-        self.stack.truncate(usize::try_from(site.depth).unwrap_or(usize::MAX));
+        // A recording that has returned from its first frame says depth 0 for every frame
+        // above; `level` tells them apart.
+        let depth = if self.depth < 0 { self.depth } else { site.depth as i32 };
+        self.stack.truncate(self.level(depth));
         if (self.returns_twice)(site.resolved) {
             return match self.stack.last() {
                 Some(caller) => {
@@ -151,6 +184,11 @@ impl<W: World> Guide for Policy<'_, W> {
                 }
                 None => CallAction::Abort(Abort::ReturnsTwice),
             };
+        }
+        // The slot still leads to the dynamic linker, which finds its return address elsewhere than a
+        // function does. The abort lets the call happen, and the next recording finds it bound.
+        if site.lazy {
+            return CallAction::Abort(Abort::LazyBinding);
         }
         if !site.in_own_image
             || self.functions.residual.contains(&site.resolved)
@@ -163,10 +201,10 @@ impl<W: World> Guide for Policy<'_, W> {
     }
 
     fn on_inst(&mut self, ip: u64, instruction: &Instruction, depth: i32) -> Flow {
-        let Ok(depth) = usize::try_from(depth) else {
-            return Flow::Continue;
-        };
-        if depth > 0
+        self.depth = depth;
+        self.left = self.left.max(-depth);
+        let level = self.level(depth);
+        if level > 0
             && matches!(
                 instruction.flow_control(),
                 FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
@@ -174,11 +212,12 @@ impl<W: World> Guide for Policy<'_, W> {
             && instruction.near_branch_target() <= ip
             && instruction.near_branch_target() != 0
         {
-            self.stack.truncate(depth);
-            let turns = self.native_turns.entry((depth, ip)).or_insert(0);
+            self.stack.truncate(level);
+            let turns = self.native_turns.entry((level, ip)).or_insert(0);
             *turns += 1;
             if *turns > self.params.maxnative
                 && let Some(function) = self.stack.last()
+                && !self.interpreters.contains(function)
             {
                 self.lessons.residual.push(*function);
                 return Flow::Abort(Abort::NativeLoop);

@@ -263,6 +263,32 @@ fn a_disabled_branch_loses_its_trace_and_gets_no_other() {
 }
 
 #[test]
+fn a_forced_anchor_that_is_refused_or_put_off_asks_no_more_at_every_call() {
+    // The shim asks at once while there is no entry, and counts once there is one.
+    let mut world = World::new(Params::default());
+    let mut declared = Declarations::default();
+    declared.add(KIND_DISABLED_BRANCH, key(1).id, 0, 1);
+    world.engine.redeclare(declared);
+    for api in [ApiFn::ForceBeginTrace, ApiFn::ForceJumpToTrace] {
+        let key = AnchorKey {
+            return_address: key(1).return_address + api as u64,
+            ..key(1)
+        };
+        assert!(matches!(world.ask(Request::Anchor { api, key }), Decision::Run));
+        assert!(world.known(key) && world.entry(key).is_none());
+    }
+    let put_off = Request::Anchor {
+        api: ApiFn::ForceBeginTrace,
+        key: key(2),
+    };
+    assert!(matches!(world.engine.decide(put_off, true), Ok(Decision::Run)));
+    assert!(world.known(key(2)));
+    // Loops have no need of that.
+    assert!(matches!(world.engine.decide(anchor(key(3)), true), Ok(Decision::Run)));
+    assert!(!world.known(key(3)));
+}
+
+#[test]
 fn withdrawing_leaves_no_way_in_and_no_loop() {
     let mut world = World::new(Params::default());
     world.install_loop(key(1));

@@ -118,3 +118,64 @@ fn far_branches_are_refused() {
     let retf = inst(TEXT, &[0xcb], TEXT + 0x50);
     assert_eq!(planned(vec![retf]), Err((Abort::UnsupportedInstruction, TEXT)));
 }
+
+/// call to a function, its body, ret.
+fn called(body: &[&[u8]]) -> Vec<Step> {
+    let mut steps = vec![inst(TEXT, &[0xe8, 0xfb, 0x00, 0x00, 0x00], TEXT + 0x100)];
+    let mut ip = TEXT + 0x100;
+    for bytes in body {
+        let next = ip + bytes.len() as u64;
+        steps.push(inst(ip, bytes, next));
+        ip = next;
+    }
+    steps.push(inst(ip, &[0xc3], TEXT + 5));
+    steps
+}
+
+fn last_return_is_guarded(steps: Vec<Step>) -> bool {
+    match planned(steps).unwrap().last() {
+        Some(Op::Return { guarded, .. }) => *guarded,
+        other => panic!("{other:?}"),
+    }
+}
+
+const PUSH_RBX: &[u8] = &[0x53];
+const POP_RBX: &[u8] = &[0x5b];
+const SUB_RSP_24: &[u8] = &[0x48, 0x83, 0xec, 0x18];
+const ADD_RSP_24: &[u8] = &[0x48, 0x83, 0xc4, 0x18];
+
+#[test]
+fn a_return_to_a_pushed_address_needs_no_guard() {
+    assert!(!last_return_is_guarded(called(&[])));
+    assert!(!last_return_is_guarded(called(&[
+        PUSH_RBX, SUB_RSP_24, ADD_RSP_24, POP_RBX
+    ])));
+}
+
+#[test]
+fn a_return_to_an_address_from_before_the_trace_is_guarded() {
+    assert!(last_return_is_guarded(vec![inst(TEXT, &[0xc3], TEXT + 0x50)]));
+    let mut twice = called(&[]);
+    twice.push(inst(TEXT + 5, &[0xc3], TEXT + 0x50));
+    assert!(last_return_is_guarded(twice));
+}
+
+#[test]
+fn an_unknown_stack_pointer_brings_the_guard_back() {
+    // mov rsp, [rdi]: a switch of stacks. leave: depends on rbp. sub rsp, rax: alloca.
+    for switch in [
+        &[0x48, 0x8b, 0x27][..],
+        &[0xc9],
+        &[0x48, 0x29, 0xc4],
+        &[0x48, 0x83, 0xe4, 0xf0],
+    ] {
+        assert!(last_return_is_guarded(called(&[switch])), "{switch:x?}");
+    }
+}
+
+#[test]
+fn an_unbalanced_stack_brings_the_guard_back() {
+    assert!(last_return_is_guarded(called(&[PUSH_RBX])));
+    // The slot was popped and pushed again: what is there now is not the return address.
+    assert!(last_return_is_guarded(called(&[POP_RBX, PUSH_RBX])));
+}

@@ -57,6 +57,7 @@ impl Case {
             &self.functions,
             self.origin,
             self.api,
+            key(1),
             (1, 2),
             &|a| a == SETJMP,
         )
@@ -190,6 +191,21 @@ fn functions_are_inlined_until_they_recur() {
 }
 
 #[test]
+fn in_the_tree_of_a_function_its_own_entry_ends_a_recording() {
+    let case = Case {
+        origin: Origin::Side { exit: 0, parent: 0 },
+        api: ApiFn::FunctionEntry,
+        ..Case::new()
+    };
+    let mut policy = case.policy();
+    assert_eq!(policy.on_shim_call(&shim(ApiFn::FunctionEntry, key(2).id)), SKIP);
+    assert_eq!(
+        policy.on_shim_call(&shim(ApiFn::FunctionEntry, key(1).id)),
+        ShimAction::End
+    );
+}
+
+#[test]
 fn falling_through_matters_to_the_running_loop_only() {
     let case = Case::new();
     let through = |id| case.policy().on_shim_call(&shim(ApiFn::FellthroughBranch, id));
@@ -284,6 +300,24 @@ fn whoever_calls_setjmp_is_kept_as_a_call() {
 }
 
 #[test]
+fn whoever_calls_setjmp_is_known_after_the_first_frame_was_left_too() {
+    let case = Case::new();
+    let mut policy = case.policy();
+    let nop = Decoder::with_ip(64, &[0x90], TEXT, DecoderOptions::NONE).decode();
+    // Returned twice, called one function from there (depth -1), and setjmp from it.
+    for depth in [0, -1, -2] {
+        assert_eq!(policy.on_inst(TEXT, &nop, depth), Flow::Continue);
+    }
+    assert_eq!(policy.on_call(&call(TEXT + 0x400, true, 0)), CallAction::Inline);
+    policy.on_inst(TEXT + 0x400, &nop, -1);
+    assert_eq!(
+        policy.on_call(&call(SETJMP, false, 0)),
+        CallAction::Abort(Abort::ReturnsTwice)
+    );
+    assert_eq!(policy.lessons.residual, [TEXT + 0x400]);
+}
+
+#[test]
 fn a_function_with_a_native_loop_is_kept_as_a_call() {
     let case = Case::new();
     let mut policy = case.policy();
@@ -299,4 +333,25 @@ fn a_function_with_a_native_loop_is_kept_as_a_call() {
     for _ in 0..100 {
         assert_eq!(policy.on_inst(TEXT + 0x420, &back, 0), Flow::Continue);
     }
+}
+
+#[test]
+fn an_eval_that_calls_itself_is_no_function_with_a_native_loop() {
+    let case = Case::new();
+    let mut policy = case.policy();
+    policy.on_call(&call(TEXT + 0x400, true, 0));
+    let entry = ShimCallSite {
+        depth: 1,
+        ..shim(ApiFn::FunctionEntry, key(5).id)
+    };
+    assert_eq!(policy.on_shim_call(&entry), SKIP);
+    let back = Decoder::with_ip(64, &[0x75, 0xf0], TEXT + 0x420, DecoderOptions::NONE).decode();
+    for _ in 0..100 {
+        assert_eq!(policy.on_inst(TEXT + 0x420, &back, 1), Flow::Continue, "dispatch");
+    }
+    // What it calls is judged as ever.
+    policy.on_call(&call(TEXT + 0x800, true, 1));
+    let last = (0..100).map(|_| policy.on_inst(TEXT + 0x820, &back, 2)).last();
+    assert_eq!(last, Some(Flow::Abort(Abort::NativeLoop)));
+    assert_eq!(policy.lessons.residual[0], TEXT + 0x800);
 }

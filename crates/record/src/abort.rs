@@ -72,6 +72,7 @@ abort_reasons! {
     TrapNotCaught = "trap-not-caught", Embedder,
         "the program has no SIGTRAP handler (redmagic_start installs one), so that single-stepping it is not safe";
     TrapLost = "trap-lost", Embedder, "the program's SIGTRAP handler was reset while SIGTRAP was blocked";
+    MaskSeen = "mask-seen", Embedder, "a thread that blocks SIGTRAP asked for its signal mask, which differs while it is recorded";
     JobControl = "job-control", Nobody, "the program was stopped by job control";
     // Limits.
     TooLong = "too-long", User, "more instructions than the limit for one recording";

@@ -7,8 +7,8 @@
 //!
 //! What runs natively must not see that, nor hand it on to threads and children that it makes: the binding is lifted around
 //! residual calls, handlers, disabled regions and system calls, with the affinity read anew each time. One thing remains:
-//! a tracer that is killed between two steps leaves the thread bound. Results are the same; that thread, and those it makes
-//! later, keep to one processor.
+//! a tracer that is killed between two steps leaves the thread bound; whoever outlives the tracer (the daemon has its watcher)
+//! must give it its affinity back.
 
 use std::mem::{MaybeUninit, size_of};
 

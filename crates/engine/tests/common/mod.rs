@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redmagic_engine::cache::CodeCache;
-use redmagic_engine::graph::{AnchorKey, Origin};
+use redmagic_engine::graph::AnchorKey;
 use redmagic_engine::memory::SharedMemory;
 use redmagic_engine::policy::Lessons;
 use redmagic_engine::{Decision, Engine, Finished, Job, Params, Request, Setup};
@@ -62,6 +62,15 @@ impl World {
 
     /// The code that the shim would enter for a key.
     pub fn entry(&self, key: AnchorKey) -> Option<u64> {
+        self.find(key).filter(|code| *code != 0)
+    }
+
+    /// Whether the shim finds an entry for a key, with code or without.
+    pub fn known(&self, key: AnchorKey) -> bool {
+        self.find(key).is_some()
+    }
+
+    fn find(&self, key: AnchorKey) -> Option<u64> {
         (hash(key.id)..hash(key.id) + PROBES).find_map(|slot| {
             let word = |field| {
                 self.entries
@@ -70,7 +79,6 @@ impl World {
             };
             (word(offset_of!(Entry, return_address)) == key.return_address && word(offset_of!(Entry, id)) == key.id)
                 .then(|| word(offset_of!(Entry, code)))
-                .filter(|code| *code != 0)
         })
     }
 
@@ -193,12 +201,4 @@ pub fn shim(api: ApiFn, ip: u64, args: [u64; 2], result: u64) -> Step {
         result,
         action: ShimExecution::Skipped,
     })
-}
-
-pub fn side_job(exit: u32, parent: u32, ip: u64) -> Job {
-    Job {
-        origin: Origin::Side { exit, parent },
-        api: ApiFn::BackwardsBranch,
-        ip,
-    }
 }

@@ -1,0 +1,889 @@
+//! Folding: what an interpreter does to find out what to do, done once.
+//!
+//! Most of an interpreter's instructions fetch, decode and dispatch. Their inputs are the
+//! address of the bytecode and the bytecode itself; if both are constants, so is everything
+//! that follows from them. This pass walks the operations of a copied trace, keeps the
+//! registers whose values are known, and leaves out every instruction whose result it can
+//! compute:
+//!
+//! ```text
+//!   guard rbx == 0x55f790b623a8           the anchor's id, in whatever register has it
+//!   mov   r11d, [rbx]                     -- bytecode, constant: r11d = 0x0104029d
+//!   add   rbx, 4                          -- rbx = 0x55f790b623ac
+//!   mov   eax, r11d ; and eax, 0x7f       -- eax = 0x1d
+//!   mov   rax, [r13 + rax*8]              kept: r13 is not known (mov eax, 0x1d before it)
+//!   jmp   rax                             a guard; rax is known from here on
+//!   shr   r11d, 0x18 ; shl r11, 4         -- r11 = 0x10
+//!   lea   rcx, [rbp + r11]                kept, with mov r11d, 0x10 before it
+//! ```
+//!
+//! # Why this is sound
+//!
+//! * *Where constants come from.* A register is known by a guard, or computed from
+//!   known ones. A load is known if it is from constant memory that the program declared, or from
+//!   a read-only mapping of a file. The value is the one that was recorded.
+//! * *Constant memory ends.* Before the first load from declared memory, and again after anything
+//!   that may have run the program's own code (a call that is kept, native code), the trace
+//!   compares the generation with the word that it was validated for. The daemon moves that
+//!   word on only when every block that the tree relies on is still declared, and never
+//!   again once the tree was dropped.
+//! * *Exits are exact.* A register that is known but not in its place is put there by every exit
+//!   stub ([`Op::Fixups`]), and so are flags. Before a kept call everything is in place.
+//! * *Flags.* A guard that is put in loses the flags; it is put in only where they are
+//!   overwritten before they are read, as for indirect jumps.
+//!
+//! It is the copy tier's stand-in for constant folding on the IR (DESIGN section 7, rule 1), with the same
+//! meaning: entry registers are guarded once, a pointer into constant memory that is loaded
+//! is guarded where it is used.
+
+use std::ops::Range;
+
+use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
+use redmagic_emit::copy::{Op, ShimResult, Source};
+use redmagic_emit::exits::Fixups;
+use redmagic_record::recording::{AccessKind, Inst, Recording, Step};
+
+use crate::plan::{STATUS_FLAGS, flags_live, may_keep_flags};
+use crate::registry::{ConstantRange, Declarations};
+
+/// What may be relied on.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// Declared constant memory.
+    pub declared: &'a Declarations,
+    /// Read-only mappings of files.
+    pub read_only: &'a [Range<u64>],
+    /// The target's addresses of the current generation, and of the one the tree was validated for.
+    pub generation: (u64, u64),
+}
+
+/// The outcome.
+#[derive(Debug, Clone)]
+pub struct Folded {
+    /// The operations.
+    pub ops: Vec<Op>,
+    /// How many instructions were left out.
+    pub left_out: usize,
+    /// Whether the first argument of the call at the end is known to be this.
+    pub argument: Option<u64>,
+    /// The declared blocks that were relied on.
+    pub blocks: Vec<ConstantRange>,
+}
+
+/// Registers that a callee of the C ABI preserves, rsp aside.
+const CALLEE_SAVED: [usize; 6] = [3, 5, 12, 13, 14, 15];
+const RDI: usize = 7;
+
+/// Folds a plan. `start` are registers to be guarded at the beginning (for a trace that
+/// starts at an anchor's return, `ip`, where flags are dead). `native`: the trace ends in the
+/// original code and not at an anchor, so at its end everything must be in place.
+pub fn fold(
+    recording: &Recording,
+    ops: &[Op],
+    start: &[(u8, u64)],
+    ip: u64,
+    native: bool,
+    facts: &Facts<'_>,
+) -> Folded {
+    let mut folder = Folder {
+        recording,
+        facts,
+        out: Vec::with_capacity(ops.len()),
+        known: [None; 16],
+        placed: [true; 16],
+        flags: Flags::Machine,
+        fresh: false,
+        fixups: Fixups::default(),
+        left_out: 0,
+        blocks: Vec::new(),
+        info: InstructionInfoFactory::new(),
+    };
+    for (register, value) in start {
+        folder.out.push(Op::GuardRegister {
+            ip,
+            register: *register,
+            value: *value,
+        });
+        folder.learn(usize::from(*register), *value);
+    }
+    for op in ops {
+        folder.op(op);
+    }
+    if native {
+        folder.place_all();
+        folder.place_flags();
+    }
+    // The end is a jump at a call of the shim: what a call preserves, and its argument, must be
+    // in place, and for the exit in front of it everything else.
+    for register in CALLEE_SAVED.into_iter().chain([RDI]) {
+        folder.place(register);
+    }
+    folder.sync();
+    Folded {
+        argument: folder.known[RDI],
+        ops: folder.out,
+        left_out: folder.left_out,
+        blocks: folder.blocks,
+    }
+}
+
+/// What is known of the status flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flags {
+    /// They are in the flags register.
+    Machine,
+    /// They have this value, and are not in the flags register.
+    Known(u32),
+}
+
+struct Folder<'a> {
+    recording: &'a Recording,
+    facts: &'a Facts<'a>,
+    out: Vec<Op>,
+    known: [Option<u64>; 16],
+    /// Whether a known register really holds its value.
+    placed: [bool; 16],
+    flags: Flags,
+    /// Whether the generation was compared since the program's own code last ran.
+    fresh: bool,
+    /// The last fixups that were emitted.
+    fixups: Fixups,
+    left_out: usize,
+    blocks: Vec<ConstantRange>,
+    info: InstructionInfoFactory,
+}
+
+/// What an instruction with known inputs does.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Effect {
+    /// A register by number, and its new value.
+    write: Option<(usize, u64)>,
+    /// The new status flags.
+    flags: Option<u32>,
+}
+
+impl Folder<'_> {
+    fn learn(&mut self, register: usize, value: u64) {
+        self.known[register] = Some(value);
+        self.placed[register] = true;
+    }
+
+    /// Puts a known register in its place.
+    fn place(&mut self, register: usize) {
+        if let (Some(value), false) = (self.known[register], self.placed[register]) {
+            self.out.push(Op::Set {
+                register: register as u8,
+                value,
+            });
+            self.placed[register] = true;
+        }
+    }
+
+    fn place_all(&mut self) {
+        for register in 0..16 {
+            self.place(register);
+        }
+    }
+
+    fn place_flags(&mut self) {
+        if let Flags::Known(flags) = self.flags {
+            self.out.push(Op::SetFlags(flags));
+            self.flags = Flags::Machine;
+        }
+    }
+
+    fn forget_all(&mut self) {
+        self.known = [None; 16];
+        self.placed = [true; 16];
+        self.flags = Flags::Machine;
+        self.fresh = false;
+    }
+
+    /// Tells the exits that follow what is not in place.
+    fn sync(&mut self) {
+        let registers = (0..16)
+            .filter(|r| !self.placed[*r])
+            .filter_map(|r| self.known[r].map(|value| (r as u8, value)))
+            .collect();
+        let flags = match self.flags {
+            Flags::Machine => None,
+            Flags::Known(flags) => Some(flags),
+        };
+        let fixups = Fixups { registers, flags };
+        if fixups != self.fixups {
+            self.out.push(Op::Fixups(fixups.clone()));
+            self.fixups = fixups;
+        }
+    }
+
+    fn inst(&self, code: &Source) -> Option<&Inst> {
+        match self.recording.steps.get(code.step as usize) {
+            Some(Step::Inst(inst)) if inst.ip == code.ip => Some(inst),
+            _ => None,
+        }
+    }
+
+    fn op(&mut self, op: &Op) {
+        match op {
+            Op::Copy { code } => self.copy(op, code),
+            Op::Branch { code, .. } => {
+                let instruction = code.decode();
+                if instruction.is_jcc_short_or_near() && self.flags != Flags::Machine {
+                    // It can only go the way it went.
+                    self.left_out += 1;
+                    return;
+                }
+                self.place_reads(&instruction);
+                self.sync();
+                self.out.push(op.clone());
+                self.forget_writes(&instruction);
+            }
+            Op::Jump { code, target } => self.jump(op, code, *target),
+            Op::Call { code, .. } => {
+                let instruction = code.decode();
+                self.place_reads(&instruction);
+                self.sync();
+                self.out.push(op.clone());
+            }
+            Op::Return { .. } => {
+                self.sync();
+                self.out.push(op.clone());
+            }
+            Op::Residual { .. } => {
+                self.place_all();
+                // Flags are dead at a call.
+                self.flags = Flags::Machine;
+                self.sync();
+                self.out.push(op.clone());
+                for register in (0..16).filter(|r| !CALLEE_SAVED.contains(r)) {
+                    self.known[register] = None;
+                    self.placed[register] = true;
+                }
+                self.fresh = false;
+            }
+            // The call is not made, and changes nothing.
+            Op::Result {
+                value: ShimResult::Nothing,
+            } => self.flags = Flags::Machine,
+            _ => {
+                self.place_all();
+                self.flags = Flags::Machine;
+                self.sync();
+                self.out.push(op.clone());
+                self.forget_all();
+            }
+        }
+    }
+
+    fn copy(&mut self, op: &Op, code: &Source) {
+        let instruction = code.decode();
+        if matches!(instruction.mnemonic(), Mnemonic::Nop | Mnemonic::Endbr64) {
+            self.left_out += 1;
+            return;
+        }
+        if self.left_out(&instruction, code) {
+            return;
+        }
+        // iced does not tell all that these read and write.
+        let opaque = instruction.is_string_instruction()
+            || instruction.has_rep_prefix()
+            || instruction.has_repne_prefix()
+            || instruction.flow_control() != FlowControl::Next;
+        if opaque {
+            self.place_all();
+            self.place_flags();
+            self.sync();
+            self.out.push(op.clone());
+            return self.forget_all();
+        }
+        if self.guard_pointer(&instruction, code) && self.left_out(&instruction, code) {
+            return;
+        }
+        let reads_flags = instruction.rflags_read() & STATUS_FLAGS != 0;
+        let writes = instruction.rflags_modified() & STATUS_FLAGS;
+        let keeps_some = writes != 0 && (writes != STATUS_FLAGS || may_keep_flags(&instruction));
+        if reads_flags || keeps_some {
+            self.place_flags();
+        }
+        self.place_reads(&instruction);
+        self.out.push(op.clone());
+        self.forget_writes(&instruction);
+        if writes != 0 {
+            self.flags = Flags::Machine;
+        }
+    }
+
+    /// Computes an instruction in place of emitting it.
+    fn left_out(&mut self, instruction: &Instruction, code: &Source) -> bool {
+        let Some((effect, from)) = self.evaluate(instruction, code) else {
+            return false;
+        };
+        if let Some(Constant::Declared(range)) = from {
+            if !self.freshen(code) {
+                return false;
+            }
+            if !self.blocks.contains(&range) {
+                self.blocks.push(range);
+            }
+        }
+        if let Some((register, value)) = effect.write {
+            self.known[register] = Some(value);
+            self.placed[register] = false;
+        }
+        if let Some(flags) = effect.flags {
+            self.flags = Flags::Known(flags);
+        }
+        self.left_out += 1;
+        true
+    }
+
+    /// Whether a guard at an instruction may lose the flags.
+    fn may_lose_flags(&self, code: &Source) -> bool {
+        self.flags != Flags::Machine || !flags_live(&self.recording.steps[code.step as usize..])
+    }
+
+    /// Compares the generation, unless that was done; false if it cannot be done here.
+    fn freshen(&mut self, code: &Source) -> bool {
+        if self.fresh {
+            return true;
+        }
+        if !self.may_lose_flags(code) {
+            return false;
+        }
+        self.sync();
+        let (current, valid) = self.facts.generation;
+        self.out.push(Op::CheckGeneration {
+            ip: code.ip,
+            current,
+            valid,
+        });
+        self.fresh = true;
+        true
+    }
+
+    /// For a load of memory that does not change through a register that is not known: guards
+    /// the register. Bytecode is fetched without an index; dispatch tables, which are
+    /// read-only, with one that is known.
+    fn guard_pointer(&mut self, instruction: &Instruction, code: &Source) -> bool {
+        let Some(inst) = self.inst(code) else { return false };
+        let loads = matches!(instruction.mnemonic(), Mnemonic::Mov | Mnemonic::Movzx)
+            && instruction.op0_kind() == OpKind::Register
+            && instruction.op1_kind() == OpKind::Memory;
+        let jumps = instruction.mnemonic() == Mnemonic::Jmp && instruction.op0_kind() == OpKind::Memory;
+        let base = instruction.memory_base();
+        let plain = (loads || jumps)
+            && instruction.segment_prefix() == Register::None
+            && base.is_gpr64()
+            && base != Register::RSP;
+        let Some(access) = inst.mem.first().filter(|_| plain) else {
+            return false;
+        };
+        if self.known[base.number()].is_some() || !self.may_lose_flags(code) {
+            return false;
+        }
+        let end = access.addr.saturating_add(u64::from(access.size));
+        let read_only = self
+            .facts
+            .read_only
+            .iter()
+            .any(|r| r.start <= access.addr && end <= r.end);
+        let offset = match instruction.memory_index() {
+            Register::None if read_only || self.facts.declared.constant_at(access.addr).is_some() => 0,
+            index if read_only && index.is_gpr64() && index != base => match self.known[index.number()] {
+                Some(value) => value.wrapping_mul(u64::from(instruction.memory_index_scale())),
+                None => return false,
+            },
+            _ => return false,
+        };
+        let value = access
+            .addr
+            .wrapping_sub(instruction.memory_displacement64())
+            .wrapping_sub(offset);
+        self.sync();
+        self.out.push(Op::GuardRegister {
+            ip: code.ip,
+            register: base.number() as u8,
+            value,
+        });
+        self.learn(base.number(), value);
+        true
+    }
+
+    fn jump(&mut self, op: &Op, code: &Source, target: u64) {
+        let instruction = code.decode();
+        match instruction.op0_kind() {
+            OpKind::Register => {
+                let register = instruction.op0_register().number();
+                if self.known[register] == Some(target) {
+                    self.left_out += 1;
+                    return;
+                }
+                self.sync();
+                self.out.push(op.clone());
+                self.learn(register, target);
+            }
+            _ => {
+                self.guard_pointer(&instruction, code);
+                let constant = self.load(&instruction, code);
+                if let Some((value, from)) = constant
+                    && value == target
+                    && (from == Constant::ReadOnly || self.freshen(code))
+                {
+                    if let Constant::Declared(range) = from
+                        && !self.blocks.contains(&range)
+                    {
+                        self.blocks.push(range);
+                    }
+                    self.left_out += 1;
+                    return;
+                }
+                self.place_reads(&instruction);
+                self.sync();
+                self.out.push(op.clone());
+            }
+        }
+    }
+
+    /// Puts every known register that an instruction reads, or changes in part, in its place.
+    fn place_reads(&mut self, instruction: &Instruction) {
+        let used: Vec<_> = self.info.info(instruction).used_registers().to_vec();
+        for register in used {
+            let full = register.register().full_register();
+            let whole = register.access() == OpAccess::Write && register.register().size() >= 4;
+            if full.is_gpr64() && !whole {
+                self.place(full.number());
+            }
+        }
+    }
+
+    fn forget_writes(&mut self, instruction: &Instruction) {
+        let used: Vec<_> = self.info.info(instruction).used_registers().to_vec();
+        for register in used {
+            let full = register.register().full_register();
+            let writes = !matches!(
+                register.access(),
+                OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess
+            );
+            if full.is_gpr64() && writes {
+                self.known[full.number()] = None;
+                self.placed[full.number()] = true;
+            }
+        }
+    }
+
+    /// The address of a memory operand, if every register in it is known.
+    fn address(&self, instruction: &Instruction) -> Option<u64> {
+        if instruction.segment_prefix() != Register::None {
+            return None;
+        }
+        if instruction.is_ip_rel_memory_operand() {
+            return Some(instruction.memory_displacement64());
+        }
+        let part = |register: Register| match register {
+            Register::None => Some(0),
+            r if r.is_gpr64() => self.known[r.number()],
+            _ => None,
+        };
+        let index = part(instruction.memory_index())?;
+        let scale = u64::from(instruction.memory_index_scale());
+        Some(
+            part(instruction.memory_base())?
+                .wrapping_add(index.wrapping_mul(scale))
+                .wrapping_add(instruction.memory_displacement64()),
+        )
+    }
+
+    /// The value of a load from a known address in memory that does not change.
+    fn load(&self, instruction: &Instruction, code: &Source) -> Option<(u64, Constant)> {
+        let address = self.address(instruction)?;
+        let access = self.inst(code)?.mem.first()?;
+        let size = instruction.memory_size().size();
+        if access.addr != address
+            || access.kind != AccessKind::Read
+            || access.value.len() != size
+            || !matches!(size, 1 | 2 | 4 | 8)
+        {
+            return None;
+        }
+        let end = address.checked_add(size as u64)?;
+        let from = match self.facts.declared.constant_at(address) {
+            Some(range) if end - range.start <= range.length => Constant::Declared(range),
+            _ if self.facts.read_only.iter().any(|r| r.start <= address && end <= r.end) => Constant::ReadOnly,
+            _ => return None,
+        };
+        let mut bytes = [0; 8];
+        bytes[..size].copy_from_slice(&access.value);
+        Some((u64::from_le_bytes(bytes), from))
+    }
+
+    /// The value of an operand, cut to its size in bytes.
+    fn operand(&self, instruction: &Instruction, code: &Source, n: u32) -> Option<(u64, usize, Option<Constant>)> {
+        match instruction.op_kind(n) {
+            OpKind::Register => {
+                let register = instruction.op_register(n);
+                if !register.is_gpr() {
+                    return None;
+                }
+                let value = self.known[register.full_register().number()]?;
+                let high = matches!(register, Register::AH | Register::BH | Register::CH | Register::DH);
+                let value = if high { value >> 8 } else { value };
+                Some((cut(value, register.size()), register.size(), None))
+            }
+            OpKind::Memory => {
+                let (value, from) = self.load(instruction, code)?;
+                Some((value, instruction.memory_size().size(), Some(from)))
+            }
+            OpKind::Immediate8
+            | OpKind::Immediate16
+            | OpKind::Immediate32
+            | OpKind::Immediate64
+            | OpKind::Immediate8to16
+            | OpKind::Immediate8to32
+            | OpKind::Immediate8to64
+            | OpKind::Immediate32to64 => Some((instruction.immediate(n), 8, None)),
+            _ => None,
+        }
+    }
+
+    /// What an instruction does, if all its inputs are known; and the memory it relies on.
+    fn evaluate(&self, instruction: &Instruction, code: &Source) -> Option<(Effect, Option<Constant>)> {
+        use Mnemonic as M;
+        let mnemonic = instruction.mnemonic();
+        if instruction.has_lock_prefix() || instruction.op_count() == 0 {
+            return None;
+        }
+        let compares = matches!(mnemonic, M::Cmp | M::Test);
+        // The destination: a whole register, unless nothing is written.
+        let destination = instruction.op0_kind() == OpKind::Register && instruction.op0_register().is_gpr();
+        let size = if compares {
+            operand_size(instruction)?
+        } else {
+            instruction.op0_register().size()
+        };
+        let whole = destination && matches!(size, 4 | 8);
+        if !compares && !whole {
+            return None;
+        }
+        let register = instruction.op0_register().full_register();
+        if register == Register::RSP && !compares {
+            return None;
+        }
+        let write = |value: u64, flags: Option<u32>| Effect {
+            write: Some((register.number(), cut(value, size))),
+            flags,
+        };
+        match mnemonic {
+            M::Mov => {
+                let (value, _, from) = self.operand(instruction, code, 1)?;
+                Some((write(value, None), from))
+            }
+            M::Movzx => {
+                let (value, _, from) = self.operand(instruction, code, 1)?;
+                Some((write(value, None), from))
+            }
+            M::Movsx | M::Movsxd => {
+                let (value, bytes, from) = self.operand(instruction, code, 1)?;
+                Some((write(extend(value, bytes), None), from))
+            }
+            M::Lea if instruction.memory_size().size() == 0 => Some((write(self.address(instruction)?, None), None)),
+            M::Xor | M::Sub
+                if instruction.op1_kind() == OpKind::Register
+                    && instruction.op1_register() == instruction.op0_register() =>
+            {
+                Some((write(0, Some(logic_flags(0, size))), None))
+            }
+            M::Add | M::Sub | M::And | M::Or | M::Xor | M::Cmp | M::Test => {
+                let (a, _, from_a) = self.operand(instruction, code, 0)?;
+                let (b, _, from_b) = self.operand(instruction, code, 1)?;
+                let (a, b) = (cut(a, size), cut(b, size));
+                let (value, flags) = match mnemonic {
+                    M::Add => add(a, b, size),
+                    M::Sub | M::Cmp => sub(a, b, size),
+                    M::And | M::Test => (a & b, logic_flags(a & b, size)),
+                    M::Or => (a | b, logic_flags(a | b, size)),
+                    _ => (a ^ b, logic_flags(a ^ b, size)),
+                };
+                let effect = if compares {
+                    Effect {
+                        write: None,
+                        flags: Some(flags),
+                    }
+                } else {
+                    write(value, Some(flags))
+                };
+                Some((effect, from_a.or(from_b)))
+            }
+            M::Shl | M::Shr | M::Sar if instruction.op1_kind() == OpKind::Immediate8 => {
+                let (a, ..) = self.operand(instruction, code, 0)?;
+                let count = u32::from(instruction.immediate8()) & if size == 8 { 63 } else { 31 };
+                if count == 0 {
+                    return None;
+                }
+                let (value, flags) = shift(mnemonic, a, count, size);
+                Some((write(value, Some(flags)), None))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Where a constant load comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Constant {
+    Declared(ConstantRange),
+    ReadOnly,
+}
+
+/// The size in bytes of a comparison.
+fn operand_size(instruction: &Instruction) -> Option<usize> {
+    (0..2).find_map(|n| match instruction.op_kind(n) {
+        OpKind::Register => Some(instruction.op_register(n).size()),
+        OpKind::Memory => Some(instruction.memory_size().size()),
+        _ => None,
+    })
+}
+
+fn cut(value: u64, bytes: usize) -> u64 {
+    if bytes >= 8 {
+        value
+    } else {
+        value & ((1 << (bytes * 8)) - 1)
+    }
+}
+
+fn extend(value: u64, bytes: usize) -> u64 {
+    let shift = 64 - bytes as u32 * 8;
+    (((value << shift) as i64) >> shift) as u64
+}
+
+fn sign(value: u64, bytes: usize) -> bool {
+    value >> (bytes * 8 - 1) & 1 == 1
+}
+
+/// ZF, SF and PF of a result.
+fn result_flags(value: u64, bytes: usize) -> u32 {
+    let mut flags = 0;
+    if cut(value, bytes) == 0 {
+        flags |= ZF;
+    }
+    if sign(value, bytes) {
+        flags |= SF;
+    }
+    if (value as u8).count_ones().is_multiple_of(2) {
+        flags |= PF;
+    }
+    flags
+}
+
+/// The bits of RFLAGS (Intel SDM volume 1, 3.4.3.1), unlike iced's own numbering.
+const CF: u32 = 1;
+const PF: u32 = 1 << 2;
+const AF: u32 = 1 << 4;
+const ZF: u32 = 1 << 6;
+const SF: u32 = 1 << 7;
+const OF: u32 = 1 << 11;
+
+/// and, or, xor, test: CF and OF are 0; AF is undefined, and 0 on the processors we know.
+fn logic_flags(value: u64, bytes: usize) -> u32 {
+    result_flags(value, bytes)
+}
+
+fn add(a: u64, b: u64, bytes: usize) -> (u64, u32) {
+    let value = cut(a.wrapping_add(b), bytes);
+    let mut flags = result_flags(value, bytes);
+    if value < a {
+        flags |= CF;
+    }
+    if (a ^ b ^ value) & 0x10 != 0 {
+        flags |= AF;
+    }
+    if sign((a ^ value) & (b ^ value), bytes) {
+        flags |= OF;
+    }
+    (value, flags)
+}
+
+fn sub(a: u64, b: u64, bytes: usize) -> (u64, u32) {
+    let value = cut(a.wrapping_sub(b), bytes);
+    let mut flags = result_flags(value, bytes);
+    if a < b {
+        flags |= CF;
+    }
+    if (a ^ b ^ value) & 0x10 != 0 {
+        flags |= AF;
+    }
+    if sign((a ^ b) & (a ^ value), bytes) {
+        flags |= OF;
+    }
+    (value, flags)
+}
+
+/// A shift by 1 to the operand's width less 1. OF is defined for a count of 1 only, AF never.
+fn shift(mnemonic: Mnemonic, a: u64, count: u32, bytes: usize) -> (u64, u32) {
+    let bits = bytes as u32 * 8;
+    let (value, carry) = match mnemonic {
+        Mnemonic::Shl => (a << count, a >> (bits - count) & 1),
+        Mnemonic::Shr => (a >> count, a >> (count - 1) & 1),
+        _ => (
+            (extend(a, bytes) as i64 >> count) as u64,
+            (extend(a, bytes) as i64 >> (count - 1)) as u64 & 1,
+        ),
+    };
+    let value = cut(value, bytes);
+    let mut flags = result_flags(value, bytes) | if carry == 1 { CF } else { 0 };
+    let overflow = match mnemonic {
+        Mnemonic::Shl => sign(value, bytes) != (carry == 1),
+        Mnemonic::Shr => sign(a, bytes),
+        _ => false,
+    };
+    if count == 1 && overflow {
+        flags |= OF;
+    }
+    (value, flags)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs one instruction on this processor: the result and the status flags.
+    macro_rules! host {
+        ($instruction:literal, $a:expr, $b:expr) => {{
+            let mut a: u64 = $a;
+            let flags: u64;
+            // SAFETY: changes only the registers that are named, and the flags.
+            unsafe {
+                std::arch::asm!(
+                    $instruction, "pushfq", "pop {flags}",
+                    a = inout(reg) a, b = in(reg) $b, flags = out(reg) flags,
+                );
+            }
+            (a, flags as u32)
+        }};
+    }
+
+    const ALL: u32 = CF | PF | AF | ZF | SF | OF;
+    const EDGES: [u64; 12] = [
+        0,
+        1,
+        2,
+        0x0f,
+        0x10,
+        0x7f,
+        0x80,
+        0x7fff_ffff,
+        0x8000_0000,
+        0xffff_ffff,
+        i64::MAX as u64,
+        u64::MAX,
+    ];
+
+    fn values() -> Vec<u64> {
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let random = (0..40).map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        });
+        EDGES.into_iter().chain(random).collect()
+    }
+
+    #[test]
+    fn arithmetic_agrees_with_the_processor() {
+        for a in values() {
+            for b in values() {
+                let check = |name, size, mine: (u64, u32), host: (u64, u32), mask| {
+                    assert_eq!(cut(mine.0, size), cut(host.0, size), "{name} {a:#x} {b:#x}");
+                    assert_eq!(mine.1 & mask, host.1 & mask, "flags of {name} {a:#x} {b:#x}");
+                };
+                let defined = ALL & !AF;
+                check("add64", 8, add(a, b, 8), host!("add {a}, {b}", a, b), ALL);
+                check("sub64", 8, sub(a, b, 8), host!("sub {a}, {b}", a, b), ALL);
+                check(
+                    "and64",
+                    8,
+                    (a & b, logic_flags(a & b, 8)),
+                    host!("and {a}, {b}", a, b),
+                    defined,
+                );
+                check(
+                    "or64",
+                    8,
+                    (a | b, logic_flags(a | b, 8)),
+                    host!("or {a}, {b}", a, b),
+                    defined,
+                );
+                check(
+                    "xor64",
+                    8,
+                    (a ^ b, logic_flags(a ^ b, 8)),
+                    host!("xor {a}, {b}", a, b),
+                    defined,
+                );
+                let (a, b) = (cut(a, 4), cut(b, 4));
+                check("add32", 4, add(a, b, 4), host!("add {a:e}, {b:e}", a, b), ALL);
+                check("sub32", 4, sub(a, b, 4), host!("sub {a:e}, {b:e}", a, b), ALL);
+                check(
+                    "and32",
+                    4,
+                    (a & b, logic_flags(a & b, 4)),
+                    host!("and {a:e}, {b:e}", a, b),
+                    defined,
+                );
+                let (a, b) = (cut(a, 1), cut(b, 1));
+                check("cmp8", 1, (a, sub(a, b, 1).1), host!("cmp {a:l}, {b:l}", a, b), ALL);
+                check(
+                    "test8",
+                    1,
+                    (a, logic_flags(a & b, 1)),
+                    host!("test {a:l}, {b:l}", a, b),
+                    defined,
+                );
+                let (a, b) = (cut(a, 2), cut(b, 2));
+                check("cmp16", 2, (a, sub(a, b, 2).1), host!("cmp {a:x}, {b:x}", a, b), ALL);
+            }
+        }
+    }
+
+    #[test]
+    fn shifts_agree_with_the_processor() {
+        macro_rules! shifts {
+            ($mnemonic:expr, $text64:literal, $text32:literal) => {
+                for a in values() {
+                    for count in 1..64u32 {
+                        // OF is defined for a count of 1, AF never.
+                        let mask = if count == 1 { ALL & !AF } else { ALL & !(AF | OF) };
+                        let run = |value: u64, wide: bool| {
+                            let mut value = value;
+                            let flags: u64;
+                            // SAFETY: as above.
+                            unsafe {
+                                if wide {
+                                    std::arch::asm!($text64, "pushfq", "pop {f}", a = inout(reg) value,
+                                        in("rcx") u64::from(count), f = out(reg) flags);
+                                } else {
+                                    std::arch::asm!($text32, "pushfq", "pop {f}", a = inout(reg) value,
+                                        in("rcx") u64::from(count), f = out(reg) flags);
+                                }
+                            }
+                            (value, flags as u32)
+                        };
+                        let (value, flags) = shift($mnemonic, a, count, 8);
+                        let host = run(a, true);
+                        assert_eq!((value, flags & mask), (host.0, host.1 & mask), "{a:#x} by {count}");
+                        if count < 32 {
+                            let a = cut(a, 4);
+                            let (value, flags) = shift($mnemonic, a, count, 4);
+                            let host = run(a, false);
+                            assert_eq!((value, flags & mask), (cut(host.0, 4), host.1 & mask), "{a:#x} by {count}");
+                        }
+                    }
+                }
+            };
+        }
+        shifts!(Mnemonic::Shl, "shl {a}, cl", "shl {a:e}, cl");
+        shifts!(Mnemonic::Shr, "shr {a}, cl", "shr {a:e}, cl");
+        shifts!(Mnemonic::Sar, "sar {a}, cl", "sar {a:e}, cl");
+    }
+}

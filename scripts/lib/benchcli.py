@@ -1,0 +1,198 @@
+"""The subcommands of scripts/bench."""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import benchrun
+from benchrun import BenchError, geomean, median, pairs, run_once
+from targets import MissingBuild, lua_paths, redmagic_path
+
+# Sizes that make each program take 50 to 300 ms: for the overhead, where many short pairs
+# say more than few long ones.
+OVERHEAD_SIZES = {
+    "binary-trees": 11, "bounce": 6000, "fannkuch-redux": 8, "havlak": 5, "json": 15, "k-nucleotide": 30000,
+    "life": 30, "list": 8, "mandelbrot": 240, "matmul": 130, "nbody": 40000, "permute": 1, "queens": 8,
+    "ray": 90, "richards": 6, "sieve": 4, "spectral-norm": 200, "string-buffer": 12, "sum": 9000000, "towers": 19,
+    "deltablue": 700,
+}
+
+
+def shown(value, form):
+    return "-" if value is None else format(value, form)
+
+
+def compare(root, suite, folder, arguments):
+    """Plain against `redmagic run`, over a folder of programs."""
+    lua = lua_paths(root)
+    redmagic = redmagic_path(root)
+    columns = f"{'program':<16} {'plain s':>8} {'redm. s':>8} {'speed-up':>8} {'CPU s':>6} {'daemon':>6} {'MB':>5} {'1st ms':>7} {'in traces':>9} {'traces':>9} {'aborts':>6}  output"
+    print(columns, flush=True)
+    results, broken = [], []
+    for program in benchrun.programs(folder, arguments.only):
+        plain = [lua["plain"], program]
+        traced = [redmagic, "run", "--stats", "{stats}", "--", lua["annotated"], program]
+        try:
+            a, b = pairs(lambda: run_once(plain), lambda: run_once(traced, stats=True), arguments.runs)
+        except BenchError as error:
+            print(f"{program.stem:<16} {error}", flush=True)
+            broken.append(program.stem)
+            continue
+        row = summary(program.stem, a, b)
+        results.append(row)
+        if not row["output_equal"]:
+            broken.append(program.stem)
+        first = row["time_to_first_trace_s"]
+        print(
+            f"{row['name']:<16} {row['baseline_s']:8.3f} {row['redmagic_s']:8.3f} {row['speedup']:8.2f} "
+            f"{shown(row['cpu_s'], '6.2f')} {shown(row['daemon_cpu_s'], '6.2f')} {row['peak_rss_kb'] / 1024:5.0f} "
+            f"{shown(None if first is None else first * 1000, '.0f'):>7} {shown(row['trace_time_share'], '.0%'):>9} "
+            f"{shown(row['traces'], 'd') + '+' + shown(row['side_traces'], 'd'):>9} {shown(row['aborts'], 'd'):>6}  "
+            f"{'equal' if row['output_equal'] else 'DIFFERS'}",
+            flush=True,
+        )
+    if results:
+        low = min(results, key=lambda r: r["speedup"])
+        print(f"geomean {geomean(r['speedup'] for r in results):.3f} over {len(results)} programs; lowest {low['speedup']:.2f} ({low['name']})")
+        extra = sorted(1000 * (r["redmagic_s"] - r["baseline_s"]) for r in results)
+        print(f"time added per program: median {median(extra):.0f} ms, most {extra[-1]:.0f} ms")
+        counted = [r for r in results if r["daemon_cpu_s"] is not None]
+        by_cpu = geomean(r["baseline_cpu_s"] / (r["cpu_s"] + r["daemon_cpu_s"]) for r in counted)
+        print(f"geomean by processor time of target and daemon together: {by_cpu:.3f} over {len(counted)} programs")
+    if arguments.json:
+        benchrun.write_json(arguments.json, suite, results, runs=arguments.runs)
+    if broken:
+        print(f"bench: wrong or missing results: {', '.join(broken)}", file=sys.stderr)
+    return 1 if broken or not results else 0
+
+
+def summary(name, plain, traced):
+    """One row of results. Whatever the statistics do not have is None."""
+    # The run with the median time stands for the rest of the numbers.
+    middle = sorted(traced, key=lambda r: r.wall)[len(traced) // 2]
+    stats = middle.stats
+    baseline, redmagic = median([r.wall for r in plain]), median([r.wall for r in traced])
+    reference = plain[0]
+    equal = all(benchrun.same(reference, r) for r in plain + traced)
+    row = {"name": name, "baseline_s": baseline, "redmagic_s": redmagic, "speedup": baseline / redmagic, "output_equal": equal}
+    row["baseline_cpu_s"] = median([r.cpu for r in plain])
+    row["baseline_peak_rss_kb"] = max(r.rss for r in plain)
+    row["cpu_s"] = middle.cpu
+    daemon_rss = stats.get("daemon_peak_rss_kb")
+    row["peak_rss_kb"] = middle.rss + (daemon_rss or 0)
+    for key in (
+        "time_to_first_trace_s", "trace_time_share", "traces", "side_traces", "aborts", "abort_reasons", "code_bytes",
+        "record_s", "instructions_recorded", "daemon_cpu_s", "daemon_peak_rss_kb",
+    ):
+        row[key] = stats.get(key)
+    return row
+
+
+def overhead(root, arguments):
+    """Annotated with no daemon against plain."""
+    lua = lua_paths(root)
+    chosen = benchrun.programs(root / "bench" / "lua", arguments.only)
+    if arguments.callgrind:
+        return overhead_instructions(chosen, lua, arguments)
+    results, wrong = [], []
+    print(f"{'program':<16} {'plain s':>8} {'annot. s':>8} {'ratio':>7}   95 % interval", flush=True)
+    for program in chosen:
+        size = [str(OVERHEAD_SIZES[program.stem])] if program.stem in OVERHEAD_SIZES else []
+        command = {name: [path, program, *size] for name, path in lua.items()}
+        a, b = pairs(lambda: run_once(command["plain"]), lambda: run_once(command["annotated"]), arguments.runs)
+        # Processor time, not wall time: what other programs take is no part of the question.
+        ratios = [y.cpu / x.cpu for x, y in zip(a, b)]
+        low, high = benchrun.median_interval(ratios)
+        ratio = median(ratios)
+        equal = all(benchrun.same(a[0], r) for r in a + b)
+        if not equal:
+            wrong.append(program.stem)
+        plain, annotated = median([r.cpu for r in a]), median([r.cpu for r in b])
+        results.append({"name": program.stem, "baseline_s": plain, "redmagic_s": annotated, "speedup": 1 / ratio, "output_equal": equal, "ratio": ratio, "ratio_low": low, "ratio_high": high})
+        print(f"{program.stem:<16} {plain:8.4f} {annotated:8.4f} {ratio:7.4f}   {low:.4f} .. {high:.4f}", flush=True)
+    overall = geomean(r["ratio"] for r in results)
+    print(f"geomean of annotated / plain: {overall:.4f} over {len(results)} programs, {arguments.runs} pairs each")
+    return finish_overhead(arguments, "overhead", results, wrong, overall)
+
+
+def overhead_instructions(chosen, lua, arguments):
+    """Instructions executed, as callgrind counts them: the same at every run."""
+    if shutil.which("valgrind") is None:
+        raise MissingBuild("valgrind is missing; to get it: apt-get install valgrind")
+    results, wrong = [], []
+    print(f"{'program':<16} {'plain':>14} {'annotated':>14} {'ratio':>7}", flush=True)
+    for program in chosen:
+        size = [str(OVERHEAD_SIZES[program.stem])] if program.stem in OVERHEAD_SIZES else []
+        counts, outputs = {}, {}
+        for name, path in lua.items():
+            counts[name], outputs[name] = count_instructions([str(path), str(program), *size])
+        equal = outputs["plain"] == outputs["annotated"]
+        if not equal:
+            wrong.append(program.stem)
+        ratio = counts["annotated"] / counts["plain"]
+        results.append({"name": program.stem, "baseline_s": None, "redmagic_s": None, "speedup": 1 / ratio, "output_equal": equal, "ratio": ratio, "baseline_instructions": counts["plain"], "annotated_instructions": counts["annotated"]})
+        print(f"{program.stem:<16} {counts['plain']:14,} {counts['annotated']:14,} {ratio:7.4f}", flush=True)
+    overall = geomean(r["ratio"] for r in results)
+    print(f"geomean of instructions, annotated / plain: {overall:.4f} over {len(results)} programs")
+    return finish_overhead(arguments, "overhead-instructions", results, wrong, overall)
+
+
+def count_instructions(command):
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        done = subprocess.run(
+            ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--log-file={log}", *command],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False,
+        )
+        match = re.search(r"Collected : (\d+)", log.read_text(errors="replace"))
+    if done.returncode != 0 or match is None:
+        raise BenchError(f"`valgrind ... {' '.join(command)}` failed: {done.stderr.decode(errors='replace')[-300:]}")
+    return int(match[1]), done.stdout
+
+
+def finish_overhead(arguments, suite, results, wrong, overall):
+    if arguments.json:
+        benchrun.write_json(arguments.json, suite, results, ratio_geomean=overall)
+    if wrong:
+        print(f"bench: wrong output: {', '.join(wrong)}", file=sys.stderr)
+        return 1
+    if arguments.limit is not None and overall > 1 + arguments.limit / 100:
+        print(f"bench: the overhead is above {arguments.limit} %", file=sys.stderr)
+        return 1
+    return 0
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return value
+
+
+def main(root, argv):
+    parser = argparse.ArgumentParser(prog="bench", description="Benchmarks of Redmagic with Lua.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, runs, text in (
+        ("lua", 3, "the suite of bench/lua: plain against redmagic run"),
+        ("short", 7, "the short scripts of bench/short: plain against redmagic run"),
+        ("overhead", 25, "plain against annotated with no daemon (processor time)"),
+    ):
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--json", metavar="FILE", help="write the results as JSON")
+        sub.add_argument("--runs", type=positive, default=runs, metavar="N", help=f"pairs of runs for each program (default {runs})")
+        sub.add_argument("--only", metavar="NAME,...", help="only these programs")
+        if name == "overhead":
+            sub.add_argument("--callgrind", action="store_true", help="count instructions with valgrind: repeatable, in place of times")
+            sub.add_argument("--limit", type=float, metavar="PERCENT", help="fail when the geomean is above")
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.command == "overhead":
+            return overhead(root, arguments)
+        return compare(root, arguments.command, root / "bench" / arguments.command, arguments)
+    except (MissingBuild, BenchError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1

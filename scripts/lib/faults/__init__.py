@@ -1,0 +1,1 @@
+"""Fault and hostility tests: one module a section (see scripts/test-faults)."""

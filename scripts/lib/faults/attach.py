@@ -1,0 +1,138 @@
+"""Attach and detach, 50 times in a row to one running process, and attach while attached."""
+
+import json
+import os
+import subprocess
+import time
+
+from .common import EAGER, REDMAGICD, ask, environment, processes, read, served_by, target, wait_for
+from .ends import regions
+
+
+class Worker:
+    """tests/targets/work.c with pipes to its standard streams, started with no daemon."""
+
+    def __init__(self, threads=1, command=None):
+        self.process = subprocess.Popen(
+            command or [target("work"), str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment(),
+            text=True,
+        )
+        self.pid = self.process.pid
+        assert self.line() == "ready"
+
+    def line(self):
+        return self.process.stdout.readline().strip()
+
+    def channel(self):
+        self.process.stdin.write("channel\n")
+        self.process.stdin.flush()
+        return self.line()
+
+    def finish(self):
+        """(exit status, last line)."""
+        try:
+            out, _ = self.process.communicate("stop\n", timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            out, _ = self.process.communicate()
+        return self.process.returncode, out.strip()
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def status(pid):
+    code, out, _ = ask("status", "--json", pid)
+    return json.loads(out) if code == 0 else None
+
+
+def compiled(now):
+    """Root traces that there are, or were."""
+    return now["traces"] + now["dropped"] if now else 0
+
+
+def section(settings):
+    for threads in (1, 4):
+        worker = Worker(threads)
+        files, traces = descriptors(worker.pid), 0
+        rounds = settings.count(50, 8)
+        begin = time.monotonic()
+        for i in range(rounds):
+            code, _, errors = ask("attach", worker.pid, env=EAGER if i % 2 else None)
+            if not settings.check(code == 0, f"attach: round {i}", errors):
+                break
+            if i == 0:
+                double(settings, worker)
+            time.sleep(settings.random.choice([0, 0.002, 0.02, 0.15]))
+            if i % 8 == 1:
+                # Long enough for something to be compiled, however busy the machine is.
+                wait_for(lambda: compiled(status(worker.pid)), 10, 0.02)
+            now = status(worker.pid)
+            settings.check(now and now["state"] == "active", f"attach: status in round {i}", now)
+            traces += compiled(now)
+            code, _, errors = ask("detach", worker.pid)
+            settings.check(code == 0, f"attach: detach in round {i}", errors)
+            settings.check(worker.channel() == "channel 0", f"attach: round {i}", "the channel is open after a detach")
+            settings.check(ask("status", worker.pid)[0] == 1, f"attach: round {i}", "a session is there after a detach")
+        settings.check(traces > 0, "attach", "nothing was ever compiled")
+        settings.check(descriptors(worker.pid) == files, "attach", "descriptors are left in the program")
+        left = regions(worker.pid)
+        # A thread may still be in generated code, or return to it, when a session ends; so its three
+        # regions stay mapped (docs: limits). They must be no more than that, and not writable code.
+        settings.check(len(left) <= 3 * rounds, "attach: mappings after the last detach", f"{len(left)}: {left[:4]}")
+        settings.check(not any("w" in l.split()[1] for l in left if "control" not in l), "attach: mappings", left[:4])
+        settings.check(not served_by(worker.pid), "attach: daemons left", served_by(worker.pid))
+        got = worker.finish()
+        settings.check(got == (0, "wrong 0"), f"attach: {threads} threads", got)
+        print(
+            f"  {rounds} rounds with {threads} threads, {traces} root traces, {time.monotonic() - begin:.1f} s; "
+            f"{len(left)} mappings stay"
+        )
+    race(settings)
+
+
+def double(settings, worker):
+    """A second daemon is refused, with its reason, and the first goes on."""
+    code, _, errors = ask("attach", worker.pid)
+    settings.check(
+        code == 1 and errors.count("\n") == 1 and "already" in errors and "redmagic detach" in errors,
+        "attach: twice",
+        (code, errors),
+    )
+    settings.check(status(worker.pid) is not None, "attach: twice", "the first session is gone")
+
+
+def race(settings):
+    """Several attach at once: one gets it, the others say why not."""
+    for _ in range(settings.count(10, 3)):
+        worker = Worker(2)
+        tries = [
+            subprocess.Popen(
+                [REDMAGICD, "attach", str(worker.pid)],
+                stderr=subprocess.PIPE,
+                env=environment(),
+                text=True,
+            )
+            for _ in range(4)
+        ]
+        errors = [t.communicate()[1] for t in tries]
+        winners = sum(t.returncode == 0 for t in tries)
+        settings.check(winners == 1, "attach: 4 at once", f"{winners} attached: {errors}")
+        settings.check(all(e.count("\n") == 1 for e in errors), "attach: 4 at once", errors)
+        settings.check(len(served_by(worker.pid)) == 2, "attach: 4 at once", served_by(worker.pid))
+        time.sleep(0.05)
+        code, _, error = ask("detach", worker.pid)
+        settings.check(code == 0, "attach: 4 at once", error)
+        got = worker.finish()
+        settings.check(got == (0, "wrong 0"), "attach: 4 at once", got)
+    daemons = lambda: [p for p in processes() if read(f"/proc/{p}/comm").startswith("redmagic") and served(p, worker.pid)]
+    settings.check(wait_for(lambda: not daemons(), 2), "attach: 4 at once", f"left {daemons()}")
+
+
+def served(process, pid):
+    return str(pid) in read(f"/proc/{process}/cmdline").split("\0")

@@ -1,0 +1,4 @@
+-- exit: 1
+for i = 1, 10 do
+  print(i
+end

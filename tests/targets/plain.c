@@ -1,0 +1,7 @@
+/* plain: a program without the shim. */
+#include <stdio.h>
+
+int main(void) {
+  puts("plain program");
+  return 5;
+}
