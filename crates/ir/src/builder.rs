@@ -53,7 +53,7 @@ impl Hasher for WordHasher {
 /// A trace under construction.
 #[derive(Debug, Clone)]
 pub struct Builder {
-    trace: Trace,
+    pub(crate) trace: Trace,
     interned: HashMap<Constant, Value, BuildHasherDefault<WordHasher>>,
 }
 

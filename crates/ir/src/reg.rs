@@ -27,7 +27,11 @@ impl Reg {
     /// Register of this number: 0-15 general in x86 order, 16-31 xmm, 32-47 upper halves of ymm, then
     /// [`Reg::FLAGS`], [`Reg::SYSFLAGS`], [`Reg::FS_BASE`], [`Reg::GS_BASE`].
     pub const fn from_index(index: usize) -> Option<Reg> {
-        if index < Reg::COUNT { Some(Reg(index as u8)) } else { None }
+        if index < Reg::COUNT {
+            Some(Reg(index as u8))
+        } else {
+            None
+        }
     }
 
     /// General register of this x86 number. Panics above 15.

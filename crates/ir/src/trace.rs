@@ -12,7 +12,8 @@
 //! guard.true v3 {pc=0x401020, flags=v2}     ; else: rflags is v2, all other registers as at the entry
 //! ```
 
-use crate::opcode::{Immediate, Opcode, ResultRule};
+use crate::builder::Builder;
+use crate::opcode::{Immediate, Kind, Opcode, ResultRule};
 use crate::reg::{Cond, Reg};
 use crate::types::Type;
 
@@ -365,6 +366,18 @@ impl End {
             End::Loop { .. } => None,
         }
     }
+
+    /// The snapshot, to change it.
+    pub fn snapshot_mut(&mut self) -> Option<&mut Snapshot> {
+        match self {
+            End::Exit { snapshot }
+            | End::Branch { snapshot, .. }
+            | End::Jump { snapshot, .. }
+            | End::Repeat { snapshot }
+            | End::Link { snapshot, .. } => Some(snapshot),
+            End::Loop { .. } => None,
+        }
+    }
 }
 
 /// A trace. The invariants are those of [`crate::verify`].
@@ -407,5 +420,82 @@ impl Trace {
     pub fn origin(&self, op: usize) -> Option<u64> {
         let after = self.origins.partition_point(|(first, _)| *first as usize <= op);
         Some(self.origins[after.checked_sub(1)?].1)
+    }
+
+    /// The same trace with its pools in order of use: constants, snapshots and natives are numbered as operations and end
+    /// refer to them, each operation has a snapshot or native of its own, and what nothing refers to is gone. It is what
+    /// the text form of this trace reads as. The trace must be valid.
+    #[must_use]
+    pub fn normalized(&self) -> Trace {
+        let mut b = Builder::new();
+        let mut origins = self.origins.iter().peekable();
+        for (at, op) in self.ops.iter().enumerate() {
+            while let Some((_, pc)) = origins.next_if(|(first, _)| *first as usize <= at) {
+                b.origin(*pc);
+            }
+            let mut op = *op;
+            // In the order of the text: the parts of an address come last, its segment first among them.
+            let kinds = op.code.info().operands.iter().map(|(_, kind)| *kind);
+            let mut order: Vec<(bool, bool, usize)> = kinds
+                .enumerate()
+                .map(|(i, kind)| (kind.is_address(), kind != Kind::Segment, i))
+                .collect();
+            order.sort_unstable();
+            for (_, _, i) in order {
+                op.args[i] = self.rebased(&mut b, op.args[i]);
+            }
+            if let Some(snapshot) = op.snapshot() {
+                let snapshot = self.rebased_snapshot(&mut b, &self.snapshots[snapshot]);
+                op.aux = b.snapshot(snapshot) as i32;
+            }
+            if op.code == Opcode::Native {
+                let mut native = self.natives[op.aux as usize].clone();
+                for (_, value) in &mut native.inputs {
+                    *value = self.rebased(&mut b, *value);
+                }
+                for mem in &mut native.mem {
+                    mem.addr = mem.addr.map(|value| self.rebased(&mut b, value));
+                }
+                b.native(native);
+                continue;
+            }
+            b.push(op);
+        }
+        for (_, pc) in origins {
+            b.origin(*pc);
+        }
+        let mut end = self.end.clone();
+        match &mut end {
+            End::Branch { cond: value, .. } | End::Jump { target: value, .. } => *value = self.rebased(&mut b, *value),
+            End::Loop { carried } => {
+                for (_, next) in carried {
+                    *next = self.rebased(&mut b, *next);
+                }
+            }
+            End::Exit { .. } | End::Repeat { .. } | End::Link { .. } => {}
+        }
+        if let Some(snapshot) = end.snapshot_mut() {
+            *snapshot = self.rebased_snapshot(&mut b, snapshot);
+        }
+        b.finish(end)
+    }
+
+    fn rebased(&self, b: &mut Builder, value: Value) -> Value {
+        match value.as_constant() {
+            Some(i) => b.constant(self.constants[i].ty, self.constants[i].bits),
+            None => value,
+        }
+    }
+
+    fn rebased_snapshot(&self, b: &mut Builder, snapshot: &Snapshot) -> Snapshot {
+        let mut snapshot = snapshot.clone();
+        for (_, value) in &mut snapshot.regs {
+            *value = self.rebased(b, *value);
+        }
+        for store in &mut snapshot.stores {
+            store.value = self.rebased(b, store.value);
+            store.base = self.rebased(b, store.base);
+        }
+        snapshot
     }
 }

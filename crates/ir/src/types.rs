@@ -168,14 +168,7 @@ pub const STORABLE: TypeSet = TypeSet::of(&[
     Type::V128,
 ]);
 /// What fits a lane of a vector.
-pub const LANES: TypeSet = TypeSet::of(&[
-    Type::I8,
-    Type::I16,
-    Type::I32,
-    Type::I64,
-    Type::F32,
-    Type::F64,
-]);
+pub const LANES: TypeSet = TypeSet::of(&[Type::I8, Type::I16, Type::I32, Type::I64, Type::F32, Type::F64]);
 /// What an architectural register can hold.
 pub const REGISTER: TypeSet = TypeSet::of(&[Type::I64, Type::V128, Type::Flags]);
 /// Everything that is a value of its own.
