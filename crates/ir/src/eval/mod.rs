@@ -222,7 +222,7 @@ impl Evaluator {
             O::Adc => a(0).wrapping_add(a(1)).wrapping_add(a(2)),
             O::Sbb => a(0).wrapping_sub(a(1)).wrapping_sub(a(2)),
             O::Mul => a(0).wrapping_mul(a(1)),
-            O::MulHiU => (u128::from(a(0)) * u128::from(a(1)) >> bits) as u64,
+            O::MulHiU => ((u128::from(a(0)) * u128::from(a(1))) >> bits) as u64,
             O::MulHiS => {
                 let product =
                     i128::from(flags::sign_extend(bits, a(0))) * i128::from(flags::sign_extend(bits, a(1)));
