@@ -4,9 +4,6 @@
 //! * [`differential`]: one instruction and a random machine state, executed by the processor ([`cpu`]) and by the
 //!   evaluator; everything that the instruction can change is compared.
 
-pub mod case;
 pub mod cpu;
-pub mod differential;
-pub mod generate;
 pub mod random;
-pub mod text;
+pub mod traces;

@@ -182,6 +182,17 @@ impl Piece<'_> {
         Ok(())
     }
 
+    /// A part of an address. A number with a sign would be the displacement, so constants have none here.
+    fn part(&self, value: Value) -> String {
+        match self.trace.constant(value) {
+            Some(bits) if self.trace.type_of(value) == Type::I64 => match bits {
+                0..=9 => format!("{bits}"),
+                _ => format!("{bits:#x}"),
+            },
+            _ => self.value(value, Some(Type::I64)).to_string(),
+        }
+    }
+
     fn write_address(&self, f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
         let Some(Addr {
             base,
@@ -193,18 +204,17 @@ impl Piece<'_> {
         else {
             return f.write_str("?");
         };
-        let i64 = Some(Type::I64);
         f.write_str("[")?;
         if !seg.is_none() {
-            write!(f, "{}: ", self.value(seg, i64))?;
+            write!(f, "{}: ", self.part(seg))?;
         }
         let mut plus = "";
         if !base.is_none() {
-            write!(f, "{}", self.value(base, i64))?;
+            write!(f, "{}", self.part(base))?;
             plus = " + ";
         }
         if !index.is_none() {
-            write!(f, "{plus}{}*{}", self.value(index, i64), flags.scale())?;
+            write!(f, "{plus}{}*{}", self.part(index), flags.scale())?;
             plus = " + ";
         }
         if disp != 0 || plus.is_empty() {
@@ -236,7 +246,7 @@ impl Piece<'_> {
             list.next(f)?;
             let ty = self.trace.type_of(store.value);
             write!(f, "store.{ty} {}", self.value(store.value, Some(ty)))?;
-            write!(f, ", [{}", self.value(store.base, Some(Type::I64)))?;
+            write!(f, ", [{}", self.part(store.base))?;
             if store.disp != 0 {
                 let sign = if store.disp < 0 { '-' } else { '+' };
                 write!(

@@ -335,7 +335,8 @@ fn address(lifter: &mut Lifter, used: &UsedMemory) -> Option<Value> {
         base,
         index,
         seg,
-        flags: MemFlags::new(used.scale(), false),
+        // An encoding may have a scale without an index.
+        flags: MemFlags::new(if index.is_none() { 1 } else { used.scale() }, false),
         disp,
     }))
 }

@@ -220,7 +220,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Whether a displacement is next.
-    fn signed(&mut self) -> bool {
+    fn signed(&self) -> bool {
         self.is_sign('+') || self.is_sign('-')
     }
 
@@ -297,6 +297,9 @@ impl<'a> Parser<'a> {
         self.sign(',')?;
         self.newlines();
         self.sign('[')?;
+        if self.signed() {
+            return Err(self.expected("the base of the address, which an exit store must have"));
+        }
         let base = self.typed(Type::I64)?;
         let disp = self.displacement()?;
         self.sign(']')?;
