@@ -6,4 +6,5 @@
 
 pub mod cpu;
 pub mod random;
+pub mod text;
 pub mod traces;

@@ -17,8 +17,10 @@ pub mod coverage;
 pub mod insn;
 mod lifter;
 pub mod native;
+pub mod recording;
 
 pub use lifter::{Flow, Lifted, Lifter, NotModelled, lift_instruction};
+pub use recording::lift_recording;
 
 /// Why an instruction cannot be part of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
