@@ -17,9 +17,9 @@
 use std::fmt::{self, Write};
 use std::sync::LazyLock;
 
-use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter};
-use redmagic_ir::eval::{Fault, Host, Memory, Regs};
+use iced_x86::{Decoder, Formatter, Instruction, IntelFormatter};
 use redmagic_ir::Reg;
+use redmagic_ir::eval::{Fault, Host, Memory, Regs};
 
 use crate::cpu::stub::{self, PAGE};
 use crate::cpu::{FS_BASE, GS_BASE};
@@ -76,7 +76,7 @@ impl Case {
 
     /// The instructions, decoded. An invalid one is the last.
     pub fn instructions(&self) -> Vec<Instruction> {
-        let mut decoder = Decoder::with_ip(64, &self.bytes, self.regs.rip, DecoderOptions::NONE);
+        let mut decoder = Decoder::with_ip(64, &self.bytes, self.regs.rip, redmagic_lift::DECODER_OPTIONS);
         let mut all = Vec::new();
         while decoder.can_decode() {
             let instruction = decoder.decode();
@@ -126,7 +126,11 @@ impl Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = if self.name.is_empty() { self.disassembly() } else { self.name.clone() };
+        let name = if self.name.is_empty() {
+            self.disassembly()
+        } else {
+            self.name.clone()
+        };
         writeln!(f, "case {name}")?;
         writeln!(f, "slot {}", self.slot)?;
         writeln!(f, "code {}", hex(&self.bytes))?;
@@ -188,7 +192,12 @@ pub fn parse(text: &str) -> Result<Vec<Case>, String> {
 }
 
 fn field(case: &mut Case, key: &str, rest: &[&str]) -> Result<(), String> {
-    let one = || rest.first().copied().ok_or("a value is missing".to_owned()).and_then(number);
+    let one = || {
+        rest.first()
+            .copied()
+            .ok_or("a value is missing".to_owned())
+            .and_then(number)
+    };
     let narrow = |bits: u128| u64::try_from(bits).map_err(|_| "more than 64 bits".to_owned());
     match key {
         "slot" => {
@@ -283,8 +292,20 @@ impl Host for PageMemory {}
 /// The names of the status flags that are set in `bits`, for messages.
 pub fn flag_names(bits: u64) -> String {
     use redmagic_ir::flags::{AF, CF, DF, OF, PF, SF, ZF};
-    let all = [(CF, "cf"), (PF, "pf"), (AF, "af"), (ZF, "zf"), (SF, "sf"), (DF, "df"), (OF, "of")];
-    let set: Vec<&str> = all.iter().filter(|(bit, _)| bits & u64::from(*bit) != 0).map(|(_, n)| *n).collect();
+    let all = [
+        (CF, "cf"),
+        (PF, "pf"),
+        (AF, "af"),
+        (ZF, "zf"),
+        (SF, "sf"),
+        (DF, "df"),
+        (OF, "of"),
+    ];
+    let set: Vec<&str> = all
+        .iter()
+        .filter(|(bit, _)| bits & u64::from(*bit) != 0)
+        .map(|(_, n)| *n)
+        .collect();
     set.join(" ")
 }
 

@@ -44,7 +44,9 @@ pub fn rflags_mask(iced: u32) -> u32 {
         (RflagsBits::PF, flags::PF),
         (RflagsBits::DF, flags::DF),
     ];
-    all.iter().filter(|(bit, _)| iced & bit != 0).fold(0, |r, (_, bit)| r | bit)
+    all.iter()
+        .filter(|(bit, _)| iced & bit != 0)
+        .fold(0, |r, (_, bit)| r | bit)
 }
 
 impl Generator {

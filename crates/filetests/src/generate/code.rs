@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use iced_x86::{
-    Code, CpuidFeature, Decoder, DecoderOptions, Encoder, EncodingKind, Instruction, Mnemonic, OpCodeOperandKind as K,
-    OpKind, Register,
+    Code, CpuidFeature, Decoder, Encoder, EncodingKind, Instruction, Mnemonic, OpCodeOperandKind as K, OpKind, Register,
 };
 use redmagic_ir::eval::Regs;
 
@@ -61,8 +60,20 @@ fn present(feature: CpuidFeature) -> bool {
         };
     }
     match feature {
-        F::INTEL8086 | F::INTEL186 | F::INTEL286 | F::INTEL386 | F::INTEL486 | F::X64 | F::CMOV | F::MULTIBYTENOP
-        | F::PAUSE | F::SSE | F::SSE2 | F::CET_IBT | F::PREFETCHW | F::CPUID => true,
+        F::INTEL8086
+        | F::INTEL186
+        | F::INTEL286
+        | F::INTEL386
+        | F::INTEL486
+        | F::X64
+        | F::CMOV
+        | F::MULTIBYTENOP
+        | F::PAUSE
+        | F::SSE
+        | F::SSE2
+        | F::CET_IBT
+        | F::PREFETCHW
+        | F::CPUID => true,
         F::ADX => has!("adx"),
         F::AES => has!("aes"),
         F::AVX => has!("avx"),
@@ -94,11 +105,56 @@ fn makeable(kind: K) -> bool {
     use K::*;
     matches!(
         kind,
-        mem_offs | mem | r8_or_mem | r16_or_mem | r32_or_mem | r64_or_mem | xmm_or_mem | ymm_or_mem | r8_reg | r8_opcode
-            | r16_reg | r16_rm | r16_opcode | r32_reg | r32_rm | r32_opcode | r32_vvvv | r64_reg | r64_rm | r64_opcode
-            | r64_vvvv | xmm_reg | xmm_rm | xmm_vvvv | xmm_is4 | ymm_reg | ymm_rm | ymm_vvvv | ymm_is4 | al | cl | ax | dx
-            | eax | rax | imm8 | imm8_const_1 | imm8sex16 | imm8sex32 | imm8sex64 | imm16 | imm32 | imm32sex64 | imm64
-            | seg_rSI | es_rDI | seg_rDI | seg_rBX_al | br64_1 | br64_4
+        mem_offs
+            | mem
+            | r8_or_mem
+            | r16_or_mem
+            | r32_or_mem
+            | r64_or_mem
+            | xmm_or_mem
+            | ymm_or_mem
+            | r8_reg
+            | r8_opcode
+            | r16_reg
+            | r16_rm
+            | r16_opcode
+            | r32_reg
+            | r32_rm
+            | r32_opcode
+            | r32_vvvv
+            | r64_reg
+            | r64_rm
+            | r64_opcode
+            | r64_vvvv
+            | xmm_reg
+            | xmm_rm
+            | xmm_vvvv
+            | xmm_is4
+            | ymm_reg
+            | ymm_rm
+            | ymm_vvvv
+            | ymm_is4
+            | al
+            | cl
+            | ax
+            | dx
+            | eax
+            | rax
+            | imm8
+            | imm8_const_1
+            | imm8sex16
+            | imm8sex32
+            | imm8sex64
+            | imm16
+            | imm32
+            | imm32sex64
+            | imm64
+            | seg_rSI
+            | es_rDI
+            | seg_rDI
+            | seg_rBX_al
+            | br64_1
+            | br64_4
     )
 }
 
@@ -135,7 +191,7 @@ impl Generator {
         if self.random.one_in(6) {
             self.mutate(&mut bytes);
         }
-        let decoded = Decoder::with_ip(64, &bytes, ip, DecoderOptions::NONE).decode();
+        let decoded = Decoder::with_ip(64, &bytes, ip, redmagic_lift::DECODER_OPTIONS).decode();
         let same = decoded.mnemonic() == code.mnemonic() || self.codes.0.iter().any(|c| c.contains(&decoded.code()));
         let fine = !decoded.is_invalid() && decoded.len() == bytes.len() && same && usable(decoded.code());
         // A branch to itself looks like one that faulted.
@@ -147,7 +203,9 @@ impl Generator {
     fn mutate(&mut self, bytes: &mut Vec<u8>) {
         match self.random.below(4) {
             0 => {
-                let prefix = *self.random.pick(&[0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf2, 0xf3, 0x40, 0x48]);
+                let prefix = *self
+                    .random
+                    .pick(&[0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf2, 0xf3, 0x40, 0x48]);
                 bytes.insert(0, prefix);
             }
             1 => {
@@ -235,7 +293,11 @@ impl Generator {
 
     fn immediate(&mut self, to: &mut Instruction, i: u32, kind: K) {
         use K::*;
-        let bits = if self.random.one_in(3) { self.random.bits() } else { self.random.integer() };
+        let bits = if self.random.one_in(3) {
+            self.random.bits()
+        } else {
+            self.random.integer()
+        };
         let as_kind = match kind {
             imm8sex16 => OpKind::Immediate8to16,
             imm8sex32 => OpKind::Immediate8to32,
@@ -245,7 +307,9 @@ impl Generator {
             imm32sex64 => OpKind::Immediate32to64,
             imm64 => OpKind::Immediate64,
             // The second 8-bit immediate of `extrq`, `insertq` and `enter`.
-            _ if (0..i).any(|j| matches!(to.op_kind(j), OpKind::Immediate8 | OpKind::Immediate16)) => OpKind::Immediate8_2nd,
+            _ if (0..i).any(|j| matches!(to.op_kind(j), OpKind::Immediate8 | OpKind::Immediate16)) => {
+                OpKind::Immediate8_2nd
+            }
             _ => OpKind::Immediate8,
         };
         to.set_op_kind(i, as_kind);
@@ -322,7 +386,11 @@ impl Generator {
             _ => 8,
         };
         to.set_memory_displ_size(size);
-        to.set_memory_displacement64(if short { u64::from(disp as u32) } else { i64::from(disp) as u64 });
+        to.set_memory_displacement64(if short {
+            u64::from(disp as u32)
+        } else {
+            i64::from(disp) as u64
+        });
     }
 
     /// The displacement with these registers; `None` if there is none.
@@ -346,7 +414,11 @@ impl Generator {
         let value = |r: Option<Register>| r.map_or(0, |r| regs.gpr[r.number()]);
         let sum = value(base).wrapping_add(value(index).wrapping_mul(u64::from(scale)));
         let rest = absolute.wrapping_sub(sum) as i64;
-        if short { Some(rest as i32) } else { i32::try_from(rest).ok() }
+        if short {
+            Some(rest as i32)
+        } else {
+            i32::try_from(rest).ok()
+        }
     }
 
     /// An offset in the page, with room around it.

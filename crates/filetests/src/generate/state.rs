@@ -91,7 +91,11 @@ impl Generator {
         let number = |r: Register| r.full_register().number();
         let set = |case: &mut Case, fixed: &mut Fixed, random: &mut crate::random::Random, r: Register, v: u64| {
             // What an address-size prefix cuts off does not matter.
-            case.regs.gpr[number(r)] = if short { u64::from(v as u32) | random.bits() << 32 } else { v };
+            case.regs.gpr[number(r)] = if short {
+                u64::from(v as u32) | random.bits() << 32
+            } else {
+                v
+            };
             fixed.add(r);
         };
         let random = &mut self.random;
@@ -104,7 +108,11 @@ impl Generator {
         } else if index == Register::None {
             set(case, fixed, random, base, want);
         } else if known(base) {
-            let rest = if base == Register::None { want } else { want.wrapping_sub(case.regs.gpr[number(base)]) };
+            let rest = if base == Register::None {
+                want
+            } else {
+                want.wrapping_sub(case.regs.gpr[number(base)])
+            };
             set(case, fixed, random, index, (extend(rest) / scale as i64) as u64);
         } else {
             if !fixed.has(index) {
@@ -131,7 +139,11 @@ impl Generator {
                 let register = instruction.op1_register();
                 if !fixed.has(register) {
                     let n = random.below(2048).wrapping_sub(1024);
-                    let keep = if register.size() == 8 { 0 } else { u64::MAX << (8 * register.size()) };
+                    let keep = if register.size() == 8 {
+                        0
+                    } else {
+                        u64::MAX << (8 * register.size())
+                    };
                     let r = &mut gpr[register.full_register().number()];
                     *r = *r & keep | n & !keep;
                 }
@@ -187,6 +199,7 @@ impl Generator {
         if instruction.flow_control() != FlowControl::Next {
             // Canonical, in case it is a target.
             bytes.resize(8, 0);
+            bytes[5] &= 0x7f;
             bytes[6] = 0;
             bytes[7] = 0;
         }
@@ -202,7 +215,14 @@ impl Generator {
         // Division and shifts by random numbers go on working with exceptions masked.
         case.regs.mxcsr |= 0x1f80;
         let page = stub::page(case.slot);
-        for r in [4, 6, 7, self.random.below(16), self.random.below(16), self.random.below(16)] {
+        for r in [
+            4,
+            6,
+            7,
+            self.random.below(16),
+            self.random.below(16),
+            self.random.below(16),
+        ] {
             case.regs.gpr[r as usize] = page + (self.place() & !15);
         }
         if self.random.one_in(2) {

@@ -200,7 +200,7 @@ impl Evaluator {
                 let addr = self.address(trace, op.args[0], op.args[1], op.args[2], op);
                 let size = ty.bytes();
                 if op.imm & 4 != 0 && !addr.is_multiple_of(u64::from(size)) {
-                    return Err(Fault::Misaligned { addr });
+                    return Err(misaligned(addr, cx.mxcsr));
                 }
                 return load(cx.host, addr, size);
             }
@@ -208,7 +208,7 @@ impl Evaluator {
                 let addr = self.address(trace, op.args[1], op.args[2], op.args[3], op);
                 let size = ty.bytes();
                 if op.imm & 4 != 0 && !addr.is_multiple_of(u64::from(size)) {
-                    return Err(Fault::Misaligned { addr });
+                    return Err(misaligned(addr, cx.mxcsr));
                 }
                 store(cx.host, addr, size, wide(0))?;
                 return Ok(0);
@@ -332,8 +332,10 @@ impl Evaluator {
             }
             O::MxcsrGet => u64::from(cx.mxcsr),
             O::MxcsrSet => {
-                if a(0) & !0xffff != 0 {
-                    return Err(Fault::Mxcsr);
+                match a(0) {
+                    0..=0xffff => {}
+                    bits if bits & !0xffff == u64::from(MISALIGNED) => return Err(Fault::Unsupported),
+                    _ => return Err(Fault::Mxcsr),
                 }
                 cx.mxcsr = a(0) as u32;
                 0
@@ -469,6 +471,14 @@ impl Evaluator {
         state.set(Reg::FLAGS, slot_of(result));
         Ok(())
     }
+}
+
+/// MXCSR bit of AMD's processors that turns off alignment checks of vector operands; reserved on Intel's.
+const MISALIGNED: u32 = 1 << 17;
+
+#[cold]
+fn misaligned(addr: u64, mxcsr: u32) -> Fault {
+    if mxcsr & MISALIGNED == 0 { Fault::Misaligned { addr } } else { Fault::Unsupported }
 }
 
 #[inline]
