@@ -92,6 +92,9 @@ pub struct Tester {
     pub counts: Counts,
 }
 
+/// One way to make a case smaller.
+type Attempt = Box<dyn Fn(&mut Case)>;
+
 struct Prepared {
     case: Case,
     evaluated: Evaluated,
@@ -227,7 +230,7 @@ impl Tester {
     /// Takes from the case what the mismatch does not need: registers to 0, the flags, MXCSR, memory.
     fn shrink(&mut self, mut case: Case, mut differences: Vec<String>) -> io::Result<Mismatch> {
         let plain = Regs::default();
-        let mut attempts: Vec<Box<dyn Fn(&mut Case)>> = Vec::new();
+        let mut attempts: Vec<Attempt> = Vec::new();
         for reg in Reg::all().filter(|r| r.is_gpr() || r.is_xmm() || r.is_ymm_high()) {
             attempts.push(Box::new(move |c| c.regs.set(reg, 0)));
         }

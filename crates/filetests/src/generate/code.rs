@@ -358,7 +358,7 @@ impl Generator {
         let mut disp = None;
         for _ in 0..3 {
             let base = (form != 1 && form != 2).then(|| first + self.random.below(16) as u32);
-            let index = (form != 1 && form >= 2 && form < 7).then(|| first + self.random.below(16) as u32);
+            let index = (2..7).contains(&form).then(|| first + self.random.below(16) as u32);
             // rsp is no index.
             let index = index.filter(|r| r.number() != 4);
             let scale = 1 << self.random.below(4);

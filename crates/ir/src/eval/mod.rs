@@ -133,7 +133,11 @@ impl Evaluator {
             End::Exit { snapshot } => (snapshot, Left::End(None), snapshot.pc),
             End::Branch { cond, taken, snapshot } => {
                 let holds = self.arg(trace, *cond) != 0;
-                (snapshot, Left::End(Some(holds)), if holds { *taken } else { snapshot.pc })
+                (
+                    snapshot,
+                    Left::End(Some(holds)),
+                    if holds { *taken } else { snapshot.pc },
+                )
             }
             End::Jump { target, snapshot } => (snapshot, Left::End(None), self.arg(trace, *target) as u64),
             End::Repeat { snapshot } => (snapshot, Left::Repeat, snapshot.pc),
@@ -222,10 +226,9 @@ impl Evaluator {
             O::Adc => a(0).wrapping_add(a(1)).wrapping_add(a(2)),
             O::Sbb => a(0).wrapping_sub(a(1)).wrapping_sub(a(2)),
             O::Mul => a(0).wrapping_mul(a(1)),
-            O::MulHiU => (u128::from(a(0)) * u128::from(a(1)) >> bits) as u64,
+            O::MulHiU => ((u128::from(a(0)) * u128::from(a(1))) >> bits) as u64,
             O::MulHiS => {
-                let product =
-                    i128::from(flags::sign_extend(bits, a(0))) * i128::from(flags::sign_extend(bits, a(1)));
+                let product = i128::from(flags::sign_extend(bits, a(0))) * i128::from(flags::sign_extend(bits, a(1)));
                 (product >> bits) as u64
             }
             O::DivU => int::divide_unsigned(bits, a(0), a(1), a(2)).ok_or(Fault::Divide)?.0,
@@ -359,7 +362,9 @@ impl Evaluator {
                     _ => 64,
                 };
                 let mask = wide(2);
-                return Ok(int::blend(wide(0), wide(1), size, |i| mask >> (size * i + size - 1) & 1 != 0));
+                return Ok(int::blend(wide(0), wide(1), size, |i| {
+                    mask >> (size * i + size - 1) & 1 != 0
+                }));
             }
             O::Native | O::Call | O::RepStos | O::RepMovs | O::RepCmps | O::RepScas => return self.rare(cx, op),
             _ => return self.float_or_vector(cx, op),
@@ -423,7 +428,11 @@ impl Evaluator {
                 self.leave(trace, snapshot, cx.host)?;
                 self.commit(trace, snapshot, cx.mxcsr, &mut state);
                 state.rip = self.arg(trace, op.args[0]) as u64;
-                let abi = if op.imm == Abi::Full as u8 { Abi::Full } else { Abi::SysV };
+                let abi = if op.imm == Abi::Full as u8 {
+                    Abi::Full
+                } else {
+                    Abi::SysV
+                };
                 cx.host.call(abi, snapshot.pc, &mut state)?;
                 cx.mxcsr = state.mxcsr;
             }
@@ -478,7 +487,11 @@ const MISALIGNED: u32 = 1 << 17;
 
 #[cold]
 fn misaligned(addr: u64, mxcsr: u32) -> Fault {
-    if mxcsr & MISALIGNED == 0 { Fault::Misaligned { addr } } else { Fault::Unsupported }
+    if mxcsr & MISALIGNED == 0 {
+        Fault::Misaligned { addr }
+    } else {
+        Fault::Unsupported
+    }
 }
 
 #[inline]
