@@ -507,6 +507,7 @@ group "Scalar floating point" {
     /// Square root.
     FSqrt fsqrt "fsqrt" Float (a: T) No -> T, Fp;
     /// `(a * b) + c` with one rounding; immediate bit 0 negates the product, bit 1 negates `c` (FMA3).
+    /// Of several NaNs the first of `a`, `b`, `c` is the result, quiet, whatever the signs.
     Fma fma "fma" Float (a: T, b: T, c: T) Imm -> T, Fp;
     /// All ones if the predicate (0-7: eq lt le unord neq nlt nle ord) holds, else 0, as bits: `cmpsd`.
     FCmp fcmp "fcmp" Float (a: T, b: T) Imm -> T, Fp;

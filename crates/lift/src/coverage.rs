@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use iced_x86::{Decoder, DecoderOptions};
+use iced_x86::Decoder;
 
-use crate::{Lifter, Refusal, lift_instruction};
+use crate::{DECODER_OPTIONS, Lifter, Refusal, lift_instruction};
 
 /// What becomes of an instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +30,7 @@ impl Coverage {
     /// Decodes `code`, which runs at `address`, from its first byte to its last, and adds it up.
     pub fn add(&mut self, code: &[u8], address: u64) {
         let mut lifter = Lifter::new();
-        let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
+        let mut decoder = Decoder::with_ip(64, code, address, DECODER_OPTIONS);
         while decoder.can_decode() {
             let instruction = decoder.decode();
             if instruction.is_invalid() {

@@ -22,6 +22,13 @@ pub mod recording;
 pub use lifter::{Flow, Lifted, Lifter, NotModelled, lift_instruction};
 pub use recording::lift_recording;
 
+/// How the instructions given to a [`Lifter`] are to be decoded.
+///
+/// An operand-size prefix on a near branch is ignored by Intel's processors, and makes the branch a 16-bit one on AMD's. The
+/// instruction as decoded does not say that there was one. Decoded as AMD does, it has an opcode of its own, which is
+/// refused: right on both. The padding in `data16 rex.W call __tls_get_addr` is not affected, because of its REX.W.
+pub const DECODER_OPTIONS: u32 = iced_x86::DecoderOptions::AMD;
+
 /// Why an instruction cannot be part of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

@@ -246,7 +246,9 @@ impl Lifter {
             let absolute = self.b.int(Type::I64, disp);
             return Ok(Addr::base(absolute, 0));
         }
-        let short = base.is_gpr32() || index.is_gpr32() || instruction.memory_displ_size() == 4 && base == Register::None && index == Register::None;
+        let short = base.is_gpr32()
+            || index.is_gpr32()
+            || instruction.memory_displ_size() == 4 && base == Register::None && index == Register::None;
         let part = |this: &mut Self, register: Register| {
             if register == Register::None {
                 Ok(Value::NONE)

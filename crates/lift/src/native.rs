@@ -5,7 +5,7 @@
 //! an input too, and memory whose place cannot be said is memory anywhere. State that the IR does not know (x87, MMX) stays in
 //! the machine, and native operations keep their order.
 
-use iced_x86::{Encoder, FlowControl, Instruction, Mnemonic, OpAccess, Register, RflagsBits, UsedMemory};
+use iced_x86::{Encoder, FlowControl, Instruction, Mnemonic, OpAccess, OpKind, Register, RflagsBits, UsedMemory};
 use redmagic_ir::{Addr, MemFlags, Native, NativeMem, Reg, Type, Value};
 
 use crate::Refusal;
@@ -149,6 +149,10 @@ impl RegSet {
 /// Appends the instruction as a `native` operation.
 pub(crate) fn lift(lifter: &mut Lifter, instruction: &Instruction) -> Result<Flow, Refusal> {
     refuse_control(instruction)?;
+    if instruction.mnemonic() == Mnemonic::Pause {
+        // See `insn::system::pause`: encoded again, it would be another instruction.
+        return Err(Refusal::Undecodable(instruction.ip()));
+    }
     let (reads, writes, mem) = effects(lifter, instruction)?;
     let bytes = {
         let mut encoder = Encoder::new(64);
@@ -241,7 +245,10 @@ fn effects(lifter: &mut Lifter, instruction: &Instruction) -> Result<(RegSet, Re
         // x87 and MMX registers, rip: not ours.
     }
     flags(instruction, &mut reads, &mut writes);
-    let mut anywhere = instruction.is_string_instruction() || instruction.is_vsib();
+    // A bit number in a register reaches beyond the operand.
+    let bit_string = matches!(mnemonic, Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc)
+        && instruction.op1_kind() == OpKind::Register;
+    let mut anywhere = instruction.is_string_instruction() || instruction.is_vsib() || bit_string;
     for fix in OVERRIDES.iter().filter(|fix| fix.mnemonic == mnemonic) {
         fix.reads.iter().for_each(|r| reads.add(*r));
         fix.writes.iter().for_each(|r| writes.add(*r));
@@ -267,7 +274,11 @@ fn effects(lifter: &mut Lifter, instruction: &Instruction) -> Result<(RegSet, Re
             OpAccess::ReadWrite | OpAccess::ReadCondWrite => (true, true),
         };
         let size = used.memory_size().size() as u32;
-        let addr = if anywhere || size == 0 { None } else { address(lifter, used) };
+        let addr = if anywhere || size == 0 {
+            None
+        } else {
+            address(lifter, used)
+        };
         mem.push(NativeMem {
             addr,
             size: if addr.is_some() { size } else { 0 },

@@ -146,7 +146,10 @@ impl Cpu {
             }
             let slot = (regs.rip.wrapping_sub(stub::CODE) / SLOT as u64) as usize;
             if slot >= requests.len() {
-                return Err(io::Error::other(format!("signal {signal} outside the slots, at {:#x}", regs.rip)));
+                return Err(io::Error::other(format!(
+                    "signal {signal} outside the slots, at {:#x}",
+                    regs.rip
+                )));
             }
             let stepped = requests[slot].step && signal == libc::SIGTRAP && regs.rip == stub::entry(slot);
             if stepped {
@@ -168,7 +171,9 @@ impl Cpu {
         Ok(answers
             .into_iter()
             .enumerate()
-            .map(|(i, answer)| answer.unwrap_or_else(|| Answer::Done(Box::new(self.stored(i, requests[i].bytes.len())))))
+            .map(|(i, answer)| {
+                answer.unwrap_or_else(|| Answer::Done(Box::new(self.stored(i, requests[i].bytes.len()))))
+            })
             .collect())
     }
 
@@ -224,8 +229,8 @@ impl Cpu {
     fn stepped(&self, slot: usize, user: &libc::user_regs_struct) -> Regs {
         let mut regs = Regs {
             gpr: [
-                user.rax, user.rcx, user.rdx, user.rbx, user.rsp, user.rbp, user.rsi, user.rdi, user.r8, user.r9, user.r10,
-                user.r11, user.r12, user.r13, user.r14, user.r15,
+                user.rax, user.rcx, user.rdx, user.rbx, user.rsp, user.rbp, user.rsi, user.rdi, user.r8, user.r9,
+                user.r10, user.r11, user.r12, user.r13, user.r14, user.r15,
             ],
             rip: user.rip,
             rflags: user.eflags & !0x1_0100,

@@ -253,8 +253,10 @@ pub(super) fn fma(ty: Type, a: u128, b: u128, c: u128, signs: u8, mxcsr: &mut u3
     if !std::arch::is_x86_feature_detected!("fma") {
         return None;
     }
-    let mut x = reg(a);
-    let (b, c) = (reg(b), reg(c));
+    // Of several NaNs the first of a, b, c is the result. The 213 form multiplies its second operand by its first, and
+    // prefers the second.
+    let mut x = reg(b);
+    let (b, c) = (reg(a), reg(c));
     macro_rules! run {
         ($mnemonic:literal) => {
             fp!(mxcsr, concat!($mnemonic, " {x}, {b}, {c}"), x = inout(xmm_reg) x, b = in(xmm_reg) b, c = in(xmm_reg) c,)

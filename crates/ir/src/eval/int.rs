@@ -128,12 +128,13 @@ pub(super) fn top_bits(v: u128, size: u32) -> u64 {
 
 /// Lanes of `b` where `pick` says so, else of `a`.
 pub(super) fn blend(a: u128, b: u128, size: u32, pick: impl Fn(u32) -> bool) -> u128 {
-    (0..128 / size).fold(
-        a,
-        |r, i| {
-            if pick(i) { with_lane(r, size, i, lane(b, size, i)) } else { r }
-        },
-    )
+    (0..128 / size).fold(a, |r, i| {
+        if pick(i) {
+            with_lane(r, size, i, lane(b, size, i))
+        } else {
+            r
+        }
+    })
 }
 
 /// Shuffles with an immediate.
@@ -143,7 +144,9 @@ pub(super) fn shuffle(op: Opcode, a: u128, b: u128, imm: u8) -> u128 {
         Opcode::Pshufd => (0..4).fold(0, |r, i| with_lane(r, 32, i, lane(a, 32, two(i)))),
         Opcode::Pshuflw => (0..4).fold(a, |r, i| with_lane(r, 16, i, lane(a, 16, two(i)))),
         Opcode::Pshufhw => (0..4).fold(a, |r, i| with_lane(r, 16, 4 + i, lane(a, 16, 4 + two(i)))),
-        Opcode::Shufps => (0..4).fold(0, |r, i| with_lane(r, 32, i, lane(if i < 2 { a } else { b }, 32, two(i)))),
+        Opcode::Shufps => (0..4).fold(0, |r, i| {
+            with_lane(r, 32, i, lane(if i < 2 { a } else { b }, 32, two(i)))
+        }),
         Opcode::Shufpd => {
             let low = lane(a, 64, u32::from(imm & 1));
             with_lane(low, 64, 1, lane(b, 64, u32::from(imm >> 1 & 1)))

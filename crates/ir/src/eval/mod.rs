@@ -133,7 +133,11 @@ impl Evaluator {
             End::Exit { snapshot } => (snapshot, Left::End(None), snapshot.pc),
             End::Branch { cond, taken, snapshot } => {
                 let holds = self.arg(trace, *cond) != 0;
-                (snapshot, Left::End(Some(holds)), if holds { *taken } else { snapshot.pc })
+                (
+                    snapshot,
+                    Left::End(Some(holds)),
+                    if holds { *taken } else { snapshot.pc },
+                )
             }
             End::Jump { target, snapshot } => (snapshot, Left::End(None), self.arg(trace, *target) as u64),
             End::Repeat { snapshot } => (snapshot, Left::Repeat, snapshot.pc),
@@ -200,7 +204,7 @@ impl Evaluator {
                 let addr = self.address(trace, op.args[0], op.args[1], op.args[2], op);
                 let size = ty.bytes();
                 if op.imm & 4 != 0 && !addr.is_multiple_of(u64::from(size)) {
-                    return Err(Fault::Misaligned { addr });
+                    return Err(misaligned(addr, cx.mxcsr));
                 }
                 return load(cx.host, addr, size);
             }
@@ -208,7 +212,7 @@ impl Evaluator {
                 let addr = self.address(trace, op.args[1], op.args[2], op.args[3], op);
                 let size = ty.bytes();
                 if op.imm & 4 != 0 && !addr.is_multiple_of(u64::from(size)) {
-                    return Err(Fault::Misaligned { addr });
+                    return Err(misaligned(addr, cx.mxcsr));
                 }
                 store(cx.host, addr, size, wide(0))?;
                 return Ok(0);
@@ -224,8 +228,7 @@ impl Evaluator {
             O::Mul => a(0).wrapping_mul(a(1)),
             O::MulHiU => ((u128::from(a(0)) * u128::from(a(1))) >> bits) as u64,
             O::MulHiS => {
-                let product =
-                    i128::from(flags::sign_extend(bits, a(0))) * i128::from(flags::sign_extend(bits, a(1)));
+                let product = i128::from(flags::sign_extend(bits, a(0))) * i128::from(flags::sign_extend(bits, a(1)));
                 (product >> bits) as u64
             }
             O::DivU => int::divide_unsigned(bits, a(0), a(1), a(2)).ok_or(Fault::Divide)?.0,
@@ -332,8 +335,10 @@ impl Evaluator {
             }
             O::MxcsrGet => u64::from(cx.mxcsr),
             O::MxcsrSet => {
-                if a(0) & !0xffff != 0 {
-                    return Err(Fault::Mxcsr);
+                match a(0) {
+                    0..=0xffff => {}
+                    bits if bits & !0xffff == u64::from(MISALIGNED) => return Err(Fault::Unsupported),
+                    _ => return Err(Fault::Mxcsr),
                 }
                 cx.mxcsr = a(0) as u32;
                 0
@@ -357,7 +362,9 @@ impl Evaluator {
                     _ => 64,
                 };
                 let mask = wide(2);
-                return Ok(int::blend(wide(0), wide(1), size, |i| mask >> (size * i + size - 1) & 1 != 0));
+                return Ok(int::blend(wide(0), wide(1), size, |i| {
+                    mask >> (size * i + size - 1) & 1 != 0
+                }));
             }
             O::Native | O::Call | O::RepStos | O::RepMovs | O::RepCmps | O::RepScas => return self.rare(cx, op),
             _ => return self.float_or_vector(cx, op),
@@ -421,7 +428,11 @@ impl Evaluator {
                 self.leave(trace, snapshot, cx.host)?;
                 self.commit(trace, snapshot, cx.mxcsr, &mut state);
                 state.rip = self.arg(trace, op.args[0]) as u64;
-                let abi = if op.imm == Abi::Full as u8 { Abi::Full } else { Abi::SysV };
+                let abi = if op.imm == Abi::Full as u8 {
+                    Abi::Full
+                } else {
+                    Abi::SysV
+                };
                 cx.host.call(abi, snapshot.pc, &mut state)?;
                 cx.mxcsr = state.mxcsr;
             }
@@ -468,6 +479,18 @@ impl Evaluator {
         state.set(Reg::RCX, u128::from(count));
         state.set(Reg::FLAGS, slot_of(result));
         Ok(())
+    }
+}
+
+/// MXCSR bit of AMD's processors that turns off alignment checks of vector operands; reserved on Intel's.
+const MISALIGNED: u32 = 1 << 17;
+
+#[cold]
+fn misaligned(addr: u64, mxcsr: u32) -> Fault {
+    if mxcsr & MISALIGNED == 0 {
+        Fault::Misaligned { addr }
+    } else {
+        Fault::Unsupported
     }
 }
 

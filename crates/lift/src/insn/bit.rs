@@ -42,7 +42,15 @@ fn test(lifter: &mut Lifter, instruction: &Instruction, op: Opcode) -> Lifted {
     let n = if by_register {
         let n = lifter.operand(instruction, 1, ty)?;
         if let Place::Memory(addr) = place {
-            let wide = if ty == Type::I64 { n } else { lifter.b.sext(Type::I64, n) };
+            if instruction.memory_base().is_gpr32() || instruction.memory_index().is_gpr32() {
+                // An address-size prefix: the sum with the word's offset is cut to 32 bits.
+                return Err(NotModelled);
+            }
+            let wide = if ty == Type::I64 {
+                n
+            } else {
+                lifter.b.sext(Type::I64, n)
+            };
             let shift = lifter.b.int(Type::I8, u64::from(bits.trailing_zeros()));
             let word = lifter.b.sar(Type::I64, wide, shift);
             let scale = lifter.b.int(Type::I8, u64::from((bits / 8).trailing_zeros()));

@@ -39,7 +39,11 @@ pub(super) const ROWS: &[Row] = &[
 fn target(lifter: &mut Lifter, instruction: &Instruction) -> Result<Value, NotModelled> {
     match instruction.op0_kind() {
         OpKind::NearBranch64 => Ok(lifter.b.int(Type::I64, instruction.near_branch64())),
-        OpKind::Register | OpKind::Memory if lifter.ty(instruction, 0)? == Type::I64 && !instruction.is_jmp_far_indirect() && !instruction.is_call_far_indirect() => {
+        OpKind::Register | OpKind::Memory
+            if lifter.ty(instruction, 0)? == Type::I64
+                && !instruction.is_jmp_far_indirect()
+                && !instruction.is_call_far_indirect() =>
+        {
             let v = lifter.operand(instruction, 0, Type::I64)?;
             Ok(lifter.resolve(instruction, v))
         }
@@ -107,10 +111,13 @@ fn jrcxz(lifter: &mut Lifter, instruction: &Instruction) -> Lifted {
 
 /// loop, loope (And), loopne (Xor): rcx is counted down without touching flags.
 fn count_down(lifter: &mut Lifter, instruction: &Instruction, op: Opcode) -> Lifted {
-    if !matches!(
+    // A repetition prefix replaces the condition on AMD's processors (`f3 loopne` is `loope`).
+    let prefixed = instruction.has_rep_prefix() || instruction.has_repne_prefix();
+    let wide = matches!(
         instruction.code(),
         Code::Loop_rel8_64_RCX | Code::Loope_rel8_64_RCX | Code::Loopne_rel8_64_RCX
-    ) {
+    );
+    if prefixed || !wide {
         return Err(NotModelled);
     }
     let rcx = lifter.reg(Reg::RCX);

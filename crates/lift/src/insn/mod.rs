@@ -68,10 +68,7 @@ pub fn mnemonics() -> impl Iterator<Item = Mnemonic> {
 }
 
 pub(crate) fn lift(lifter: &mut Lifter, instruction: &Instruction) -> Lifted {
-    if !matches!(
-        instruction.code().encoding(),
-        EncodingKind::Legacy | EncodingKind::VEX
-    ) {
+    if !matches!(instruction.code().encoding(), EncodingKind::Legacy | EncodingKind::VEX) {
         return Err(NotModelled);
     }
     match TABLE[instruction.mnemonic() as usize] {

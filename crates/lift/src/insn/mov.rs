@@ -96,7 +96,11 @@ fn lea(lifter: &mut Lifter, instruction: &Instruction) -> Lifted {
     let addr = lifter.offset(instruction)?;
     let whole = lifter.b.lea(addr);
     let ty = lifter.ty(instruction, 0)?;
-    let v = if ty == Type::I64 { whole } else { lifter.b.trunc(ty, whole) };
+    let v = if ty == Type::I64 {
+        whole
+    } else {
+        lifter.b.trunc(ty, whole)
+    };
     lifter.result(instruction, 0, ty, v)
 }
 
@@ -172,10 +176,9 @@ fn cmpxchg(lifter: &mut Lifter, instruction: &Instruction) -> Lifted {
         let written = lifter.b.select(ty, equal, new, old);
         match place {
             Place::Memory(_) => lifter.put_place(place, ty, written)?,
-            Place::Register(register) => {
-                // An unequal 32-bit comparison writes the destination with its own value, which zero-extends it.
-                lifter.write(register, written)?;
-            }
+            // An unequal 32-bit comparison zero-extends the destination on some processors and leaves it alone on others.
+            Place::Register(_) if ty == Type::I32 => return Err(NotModelled),
+            Place::Register(register) => lifter.write(register, written)?,
         }
     }
     let rax = lifter.reg(Reg::RAX);

@@ -27,7 +27,12 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 /// The count's operand, an i8, and its masked value if it is constant.
-fn count_of(lifter: &mut Lifter, instruction: &Instruction, i: u32, ty: Type) -> Result<(Value, Option<u32>), NotModelled> {
+fn count_of(
+    lifter: &mut Lifter,
+    instruction: &Instruction,
+    i: u32,
+    ty: Type,
+) -> Result<(Value, Option<u32>), NotModelled> {
     let n = lifter.operand(instruction, i, Type::I8)?;
     let constant = lifter.b.trace().constant(n);
     Ok((n, constant.map(|n| flags::masked_count(ty.bits(), n as u64))))

@@ -104,7 +104,12 @@ pub(super) fn read_vector(
 }
 
 /// A lane-0 value from a register or from memory of just that size.
-pub(super) fn read_scalar(lifter: &mut Lifter, instruction: &Instruction, i: u32, ty: Type) -> Result<Value, NotModelled> {
+pub(super) fn read_scalar(
+    lifter: &mut Lifter,
+    instruction: &Instruction,
+    i: u32,
+    ty: Type,
+) -> Result<Value, NotModelled> {
     match instruction.op_kind(i) {
         OpKind::Register => {
             let v = lifter.reg(vector(instruction.op_register(i))?);
@@ -199,7 +204,8 @@ fn movd(lifter: &mut Lifter, instruction: &Instruction) -> Lifted {
         8 | 16 => Type::I64,
         _ => return Err(NotModelled),
     };
-    let is_vector = |i: u32| instruction.op_kind(i) == OpKind::Register && instruction.op_register(i).is_vector_register();
+    let is_vector =
+        |i: u32| instruction.op_kind(i) == OpKind::Register && instruction.op_register(i).is_vector_register();
     if !is_vector(0) && !is_vector(1) {
         // MMX.
         return Err(NotModelled);
@@ -276,7 +282,11 @@ fn extract(lifter: &mut Lifter, instruction: &Instruction) -> Lifted {
     if instruction.op0_kind() == OpKind::Memory {
         return lifter.result(instruction, 0, ty, x);
     }
-    let x = if ty == Type::I64 { x } else { lifter.b.zext(Type::I64, x) };
+    let x = if ty == Type::I64 {
+        x
+    } else {
+        lifter.b.zext(Type::I64, x)
+    };
     let reg = crate::lifter::gpr(instruction.op0_register())?;
     lifter.set(reg, x);
     Ok(Flow::Next)
@@ -289,7 +299,11 @@ fn insert(lifter: &mut Lifter, instruction: &Instruction) -> Lifted {
     let i = first + 1;
     let x = if instruction.op_kind(i) == OpKind::Register {
         let full = lifter.reg(crate::lifter::gpr(instruction.op_register(i))?);
-        if ty == Type::I64 { full } else { lifter.b.trunc(ty, full) }
+        if ty == Type::I64 {
+            full
+        } else {
+            lifter.b.trunc(ty, full)
+        }
     } else {
         lifter.operand(instruction, i, ty)?
     };

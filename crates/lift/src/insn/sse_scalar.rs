@@ -141,9 +141,7 @@ pub(super) fn compare_mask(lifter: &mut Lifter, instruction: &Instruction, ty: T
 /// The comparison predicate, if it is one of the eight that SSE has.
 pub(super) fn predicate(instruction: &Instruction) -> Result<u8, NotModelled> {
     let imm = instruction.immediate8();
-    if !crate::lifter::is_vex(instruction) {
-        Ok(imm & 7)
-    } else if imm & 31 < 8 {
+    if !crate::lifter::is_vex(instruction) || imm & 31 < 8 {
         Ok(imm & 7)
     } else {
         Err(NotModelled)

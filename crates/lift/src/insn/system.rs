@@ -9,7 +9,7 @@ use crate::lifter::{Flow, Lifted, Lifter, NotModelled, is_vex};
 pub(super) const ROWS: &[Row] = &[
     (Mnemonic::Nop, Rule::Fn(nothing)),
     (Mnemonic::Fnop, Rule::Fn(native)),
-    (Mnemonic::Pause, Rule::Fn(nothing)),
+    (Mnemonic::Pause, Rule::Fn(pause)),
     (Mnemonic::Endbr64, Rule::Fn(nothing)),
     (Mnemonic::Endbr32, Rule::Fn(nothing)),
     (Mnemonic::Prefetcht0, Rule::Fn(nothing)),
@@ -38,6 +38,15 @@ pub(super) const ROWS: &[Row] = &[
 
 fn nothing(_: &mut Lifter, _: &Instruction) -> Lifted {
     Ok(Flow::Next)
+}
+
+/// `f3 41 90` is decoded as a `pause` and executed as `xchg r8, rax`.
+fn pause(_: &mut Lifter, instruction: &Instruction) -> Lifted {
+    if instruction.len() == 2 {
+        Ok(Flow::Next)
+    } else {
+        Err(NotModelled)
+    }
 }
 
 fn native(_: &mut Lifter, _: &Instruction) -> Lifted {
