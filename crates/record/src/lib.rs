@@ -18,5 +18,6 @@ mod native;
 mod operands;
 mod pin;
 mod plt;
+mod recorder;
 pub mod recording;
 pub mod stepping;
