@@ -73,6 +73,11 @@ params! {
     maxrecursion: "REDMAGIC_MAXRECURSION" = 2 in 0 ..= 1000;
     /// Whether instructions with known results are left out of traces (1) or not (0).
     fold: "REDMAGIC_FOLD" = 1 in 0 ..= 1;
+    /// How loops are recorded: 0 by emulation, and by stepping what it cannot do; 1 by stepping; 2 by both, which
+    /// are compared (for tests).
+    recorder: "REDMAGIC_RECORDER" = 0 in 0 ..= 2;
+    /// Longest emulation in ms; the thread waits meanwhile, and gives up after 10.
+    emulatetime: "REDMAGIC_EMULATETIME" = 6 in 1 ..= 9;
     /// Part of the target's run time that may go into recording, in percent.
     recordshare: "REDMAGIC_RECORDSHARE" = 5 in 0 ..= 100;
     /// Recording time in ms that is free of that limit.

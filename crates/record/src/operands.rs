@@ -65,8 +65,6 @@ pub(crate) struct Shape {
     /// Bytes, of one element if the instruction repeats.
     pub(crate) size: u32,
     pub(crate) kind: AccessKind,
-    /// Whether a write happens only under a condition (a mask, a comparison).
-    pub(crate) conditional: bool,
 }
 
 /// The memory operands of `instruction`, whatever its registers hold.
@@ -77,8 +75,7 @@ pub(crate) fn shapes(
     let info = factory.info(instruction);
     let mut out = SmallVec::new();
     for memory in info.used_memory() {
-        let access = memory.access();
-        let kind = match access {
+        let kind = match memory.access() {
             OpAccess::None | OpAccess::NoMemAccess => continue,
             OpAccess::Read | OpAccess::CondRead => AccessKind::Read,
             OpAccess::Write | OpAccess::CondWrite => AccessKind::Write,
@@ -101,7 +98,6 @@ pub(crate) fn shapes(
             memory: *memory,
             size,
             kind,
-            conditional: instruction.has_op_mask() || matches!(access, OpAccess::CondWrite | OpAccess::ReadCondWrite),
         });
     }
     Ok(out)
@@ -114,19 +110,10 @@ impl Shape {
             .virtual_address(0, |r, _, _| register(regs, r))
             .ok_or(Abort::UnknownSize)
     }
-
-    /// The segment register that its address is relative to.
-    pub(crate) fn segment(&self) -> Register {
-        self.memory.segment()
-    }
 }
 
 /// The memory that `instruction`, whose operands are `shapes`, is about to use.
-pub(crate) fn place(
-    shapes: &[Shape],
-    instruction: &Instruction,
-    regs: &Gprs,
-) -> Result<SmallVec<[Operand; 2]>, Abort> {
+pub(crate) fn place(shapes: &[Shape], instruction: &Instruction, regs: &Gprs) -> Result<SmallVec<[Operand; 2]>, Abort> {
     let mut out = SmallVec::new();
     for shape in shapes {
         let addr = shape.address(regs)?;
@@ -177,7 +164,13 @@ pub(crate) fn operands(
 }
 
 /// `repe cmps` and `repne scas` may end early: the operands are what was really touched.
-pub(crate) fn trim_repeat(instruction: &Instruction, before: &Gprs, after: &Gprs, operands: &mut [Operand], values: &mut [Bytes]) {
+pub(crate) fn trim_repeat(
+    instruction: &Instruction,
+    before: &Gprs,
+    after: &Gprs,
+    operands: &mut [Operand],
+    values: &mut [Bytes],
+) {
     if !matches!(
         instruction.mnemonic(),
         Mnemonic::Cmpsb
