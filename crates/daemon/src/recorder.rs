@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::mem::offset_of;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use iced_x86::Instruction;
@@ -21,7 +22,7 @@ use redmagic_engine::policy::RETURNS_TWICE;
 use redmagic_engine::policy::{Functions, Lessons, Policy};
 use redmagic_engine::{Engine, Finished, Job};
 use redmagic_proto::api::ApiFn;
-use redmagic_proto::control::ParkArea;
+use redmagic_proto::control::{PARK_POSTED, ParkArea};
 use redmagic_record::abort::{Abort, Aborted, Who};
 use redmagic_record::emulate::{self, Emulated, Emulator};
 use redmagic_record::guide::{CallAction, CallSite, Flow, Guide, ShimAction, ShimCallSite};
@@ -307,17 +308,31 @@ impl World {
     }
 }
 
+/// Times that a thread is stopped that is not in its wait yet, and the time between.
+const STOP_TRIES: u32 = 10;
+const STOP_AGAIN: Duration = Duration::from_micros(50);
+
 /// Stops the thread and moves it to where the recording starts. `None` if it is not
 /// waiting (any more).
 fn stop(session: &Session, work: &Work, tid: i32) -> Result<Option<Stopped>, redmagic_tracee::error::Error> {
-    let WaitOutcome::Stopped(mut thread) = thread::seize_and_stop(tid, Options::EXEC)? else {
-        return Ok(None);
+    let mut tries = 0;
+    let (mut thread, mut regs, wait_rsp) = loop {
+        let WaitOutcome::Stopped(thread) = thread::seize_and_stop(tid, Options::EXEC)? else {
+            return Ok(None);
+        };
+        let regs = thread.regs()?;
+        let wait_rsp = session.park_u64(work.area, offset_of!(ParkArea, wait_rsp));
+        if regs.rip == session.shim.park_wait && regs.rsp == wait_rsp {
+            break (thread, regs, wait_rsp);
+        }
+        // It has posted and is on its way into the wait, or a signal handler runs on top of it.
+        tries += 1;
+        if tries == STOP_TRIES || session.park_state(work.area).load(Ordering::Acquire) != PARK_POSTED {
+            return Ok(None);
+        }
+        drop(thread);
+        std::thread::sleep(STOP_AGAIN);
     };
-    let mut regs = thread.regs()?;
-    let wait_rsp = session.park_u64(work.area, offset_of!(ParkArea, wait_rsp));
-    if regs.rip != session.shim.park_wait || regs.rsp != wait_rsp {
-        return Ok(None);
-    }
     // The area is anybody's to write, and may have been given up and posted again since the job
     // was made. What the thread resumes from is on its own stack: that must be what the job was made
     // from, and it is what the thread is moved by.
