@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::mem::offset_of;
+use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -88,7 +89,13 @@ pub struct Recorder<'a> {
     emulator: Option<Emulator>,
     /// Whether to record both ways.
     both: bool,
+    /// What was mapped, and when.
+    world: Option<(Instant, Rc<World>)>,
 }
+
+/// How long what is mapped is taken to stay so. What comes and goes meanwhile is only code that
+/// is not inlined.
+const WORLD_KEPT: Duration = Duration::from_millis(50);
 
 impl<'a> Recorder<'a> {
     /// For the threads of a session.
@@ -106,6 +113,7 @@ impl<'a> Recorder<'a> {
             watch,
             emulator,
             both: mode == BOTH,
+            world: None,
         }
     }
 
@@ -119,7 +127,7 @@ impl<'a> Recorder<'a> {
             return;
         }
         let began = Instant::now();
-        let world = match World::read(session, &work.job) {
+        let world = match self.world(&work.job) {
             Ok(Some(world)) => world,
             Ok(None) => {
                 session.release(work.area);
@@ -154,6 +162,19 @@ impl<'a> Recorder<'a> {
             compare(session, emulated, &result);
         }
         finish(session, &work.job, &result, &lessons, began.elapsed());
+    }
+
+    /// What is mapped, as of a moment ago.
+    fn world(&mut self, job: &Job) -> Result<Option<Rc<World>>, redmagic_tracee::error::Error> {
+        if let Some((read, world)) = &self.world
+            && read.elapsed() < WORLD_KEPT
+            && world.images.iter().any(|i| i.own && (i.start..i.end).contains(&job.ip))
+        {
+            return Ok(Some(Rc::clone(world)));
+        }
+        let world = World::read(self.session, job)?.map(Rc::new);
+        self.world = world.clone().map(|world| (Instant::now(), world));
+        Ok(world)
     }
 
     fn step(&self, scene: &Scene<'_>, work: &Work, tid: i32) -> Option<Made> {

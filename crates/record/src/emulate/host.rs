@@ -101,6 +101,8 @@ impl Host {
     /// # Errors
     /// Those of memfd_create, ftruncate and mmap.
     pub(crate) fn new() -> std::io::Result<Host> {
+        // Asking the processor takes a millisecond in a virtual machine: not while a thread waits.
+        let _ = [CpuidFeature::SSE3, CpuidFeature::RDTSCP].map(has);
         let file = std::fs::File::from(memfd_create("redmagic-emulate", MFdFlags::MFD_CLOEXEC)?);
         file.set_len(CODE_BYTES as u64)?;
         let all = NonZeroUsize::new(CODE_BYTES + DATA_BYTES).expect("not zero");

@@ -9,8 +9,11 @@
 //! instructions of any generation, are emulated through like everything else, and undefined flags come out as they do on
 //! this processor.
 //!
-//! What cannot be done here is a [`Emulated::NeedsReal`]: a system call, memory that faults, a call that is too long. The caller
+//! What cannot be done here is a [`Emulated::NeedsReal`]: a system call, memory that faults, an exotic instruction. The caller
 //! then records by [stepping](crate::stepping). That the answers are the same is tested by recording both ways.
+//!
+//! A recording that takes longer than the thread waits is given up: single steps would take a hundred times as long, and a
+//! loop with such a call in it spends its time in the call.
 
 mod host;
 mod model;
@@ -92,6 +95,8 @@ const MAX_PREPARED: usize = 1 << 16;
 pub(crate) enum Halt {
     Fail(Fail),
     NeedsReal(&'static str),
+    /// Time is up.
+    Late,
 }
 
 impl From<Abort> for Halt {
@@ -189,6 +194,12 @@ impl Emulator {
             pages: machine.pages.len(),
             time: begin.elapsed(),
         };
+        let aborted = |fail: Fail| Aborted {
+            reason: fail.reason,
+            ip: machine.regs.rip,
+            steps: steps.len(),
+            detail: fail.detail,
+        };
         let result = match ended {
             Ok(end) => Ok(Recording {
                 meta: Meta {
@@ -205,12 +216,8 @@ impl Emulator {
                 steps,
                 end,
             }),
-            Err(Halt::Fail(fail)) => Err(Aborted {
-                reason: fail.reason,
-                ip: machine.regs.rip,
-                steps: steps.len(),
-                detail: fail.detail,
-            }),
+            Err(Halt::Fail(fail)) => Err(aborted(fail)),
+            Err(Halt::Late) => Err(aborted(Abort::TooSlow.into())),
             Err(Halt::NeedsReal(reason)) => {
                 let ip = machine.regs.rip;
                 return (Emulated::NeedsReal { reason, ip }, stats);
@@ -283,7 +290,7 @@ impl Run<'_> {
     fn tick(&mut self) -> Result<(), Halt> {
         self.instructions += 1;
         if self.instructions.is_multiple_of(CLOCK_INTERVAL) && Instant::now() >= self.deadline {
-            return Err(Halt::NeedsReal("too much for the time that the thread waits"));
+            return Err(Halt::Late);
         }
         Ok(())
     }
@@ -416,8 +423,12 @@ impl Machine for Run<'_> {
     }
 
     fn run_until(&mut self, there: (u64, u64), names: Names) -> Result<(), Halt> {
+        let late = |halt| match halt {
+            Halt::Late => Halt::from(names.late),
+            halt => halt,
+        };
         loop {
-            self.advance()?;
+            self.advance().map_err(late)?;
             if self.regs.rip == there.0 {
                 if self.regs.rsp == there.1 {
                     return Ok(());
