@@ -162,7 +162,7 @@ pub fn record_with(thread: Stopped, guide: &mut Table, api: &dyn Fn(u64) -> Opti
         &mut twin,
         &emulate::Limits {
             max_steps: limits.max_steps,
-            max_time: std::time::Duration::from_secs(10),
+            max_time: std::time::Duration::from_millis(500),
         },
     );
     assert_eq!(thread.regs().unwrap(), regs, "the thread was not touched");
