@@ -1,10 +1,11 @@
 //! What a parked thread left: its state, as seen without touching it.
 
 use std::mem::offset_of;
+use std::sync::atomic::Ordering;
 
 use redmagic_engine::Job;
 use redmagic_engine::graph::Origin;
-use redmagic_proto::control::{ParkArea, ParkedRegisters, REQUEST_ANCHOR, REQUEST_EXIT, XSAVE_BYTES};
+use redmagic_proto::control::{PARK_POSTED, ParkArea, ParkedRegisters, REQUEST_ANCHOR, REQUEST_EXIT, XSAVE_BYTES};
 use redmagic_record::emulate::Start;
 use redmagic_tracee::error::Error;
 use redmagic_tracee::regs::{Gprs, XState};
@@ -23,10 +24,12 @@ pub struct ParkFrame {
     named: u64,
     /// Where it resumes.
     resume: u64,
+    /// When it began to wait: tells one wait from the next at the same place.
+    began: [u64; 2],
 }
 
 impl ParkFrame {
-    /// Bytes that the waiting thread has pushed below the frame: three time stamps.
+    /// Bytes that the waiting thread has pushed below the frame: the deadline, and when it began.
     const BELOW: u64 = 32;
 
     /// Reads the frame of the thread that waits with this stack pointer.
@@ -34,8 +37,9 @@ impl ParkFrame {
     /// # Errors
     /// When its stack cannot be read.
     pub fn read(session: &Session, wait_rsp: u64) -> Result<ParkFrame, Error> {
-        let bytes = session.memory.read_vec(wait_rsp.wrapping_add(Self::BELOW), 20 * 8)?;
-        let word = |i: usize| u64::from_le_bytes(bytes[i * 8..i * 8 + 8].try_into().expect("eight bytes"));
+        let bytes = session.memory.read_vec(wait_rsp, Self::BELOW as usize + 20 * 8)?;
+        let raw = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        let word = |i: usize| raw(Self::BELOW as usize + i * 8);
         Ok(ParkFrame {
             registers: ParkedRegisters {
                 rflags: word(0),
@@ -45,6 +49,7 @@ impl ParkFrame {
             kind: word(17) as u32,
             named: word(18),
             resume: word(19),
+            began: [raw(16), raw(24)],
         })
     }
 
@@ -55,6 +60,11 @@ impl ParkFrame {
             Origin::Side { exit, .. } => (REQUEST_EXIT, u64::from(exit)),
         };
         (self.kind, self.named, self.resume) == (kind, named, job.ip)
+    }
+
+    /// Which wait this is.
+    pub fn wait(&self) -> Wait {
+        Wait(self.began)
     }
 
     /// Puts into `regs` what the thread resumes with.
@@ -69,11 +79,24 @@ impl ParkFrame {
     }
 }
 
+/// One wait of one thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait([u64; 2]);
+
+impl Wait {
+    /// Whether the thread in `area` is still in this wait.
+    pub fn goes_on(self, session: &Session, area: usize) -> bool {
+        session.park_state(area).load(Ordering::Acquire) == PARK_POSTED
+            && ParkFrame::read(session, session.park_u64(area, offset_of!(ParkArea, wait_rsp)))
+                .is_ok_and(|frame| frame.wait() == self)
+    }
+}
+
 /// The whole state of the thread in `area`, if it waits for this job.
 ///
 /// # Errors
 /// When its stack cannot be read.
-pub fn start(session: &Session, area: usize, tid: i32, job: &Job) -> Result<Option<Start>, Error> {
+pub fn start(session: &Session, area: usize, tid: i32, job: &Job) -> Result<Option<(Start, Wait)>, Error> {
     let frame = ParkFrame::read(session, session.park_u64(area, offset_of!(ParkArea, wait_rsp)))?;
     if !frame.is_for(job) {
         return Ok(None);
@@ -86,10 +109,11 @@ pub fn start(session: &Session, area: usize, tid: i32, job: &Job) -> Result<Opti
     regs.rflags &= !TRACER_FLAGS;
     let xsave = offset_of!(ParkArea, xsave);
     let words = (0..XSAVE_BYTES / 8).flat_map(|i| session.park_u64(area, xsave + i * 8).to_le_bytes());
-    Ok(Some(Start {
+    let start = Start {
         pid: session.pid,
         tid,
         regs,
         vectors: XState(words.collect()),
-    }))
+    };
+    Ok(Some((start, frame.wait())))
 }

@@ -208,6 +208,10 @@ enum Tried {
     Done(Box<Made>),
 }
 
+fn out_of_time(reason: Abort) -> bool {
+    matches!(reason, Abort::TooSlow | Abort::CallTimeout | Abort::NativeTimeout)
+}
+
 /// Notes whether both recorders agree.
 fn compare(session: &Session, emulated: &Result<Recording, Aborted>, stepped: &Result<Recording, Aborted>) {
     let found = match (emulated, stepped) {
@@ -215,8 +219,9 @@ fn compare(session: &Session, emulated: &Result<Recording, Aborted>, stepped: &R
         (_, Ok(stepped)) if stepped.meta.signals > 0 => return,
         (Ok(a), Ok(b)) => redmagic_record::compare::difference(a, b),
         (Err(a), Err(b)) if (a.reason, a.ip, a.steps) == (b.reason, b.ip, b.steps) => None,
-        // Only stepping takes real time.
-        (_, Err(b)) if matches!(b.reason.who(), Who::Nobody) || b.reason == Abort::TooSlow => return,
+        // Nor do they have the same time, and only stepping meets what happens meanwhile.
+        (Err(a), _) if out_of_time(a.reason) => return,
+        (_, Err(b)) if out_of_time(b.reason) || matches!(b.reason.who(), Who::Nobody) => return,
         (a, b) => {
             let text = |r: &Result<Recording, Aborted>| match r {
                 Ok(recording) => format!("{} steps", recording.steps.len()),
@@ -430,7 +435,7 @@ impl<'a> Scene<'a> {
 
     /// Records what the thread, which stays parked, would do.
     fn emulate(&self, emulator: &mut Emulator, work: &Work, tid: i32) -> Tried {
-        let start = match parked::start(self.session, work.area, tid, self.job) {
+        let (start, wait) = match parked::start(self.session, work.area, tid, self.job) {
             Ok(Some(start)) => start,
             Ok(None) => return Tried::Gone,
             Err(error) => {
@@ -444,6 +449,10 @@ impl<'a> Scene<'a> {
         };
         self.with(|ctx, mut policy| {
             let (emulated, stats) = emulator.record(&start, ctx, &mut policy, &limits);
+            if !wait.goes_on(self.session, work.area) {
+                // It waited in vain and has run on: what was read may be of two different moments.
+                return Tried::Gone;
+            }
             let mut counts = lock(&self.session.recorders);
             match emulated {
                 Emulated::NeedsReal { reason, ip } => {
