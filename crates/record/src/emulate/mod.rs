@@ -472,6 +472,3 @@ impl Machine for Run<'_> {
         Ok(return_address)
     }
 }
-
-#[cfg(test)]
-mod tests;

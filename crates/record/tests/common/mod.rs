@@ -2,8 +2,8 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use iced_x86::Instruction;
 use redmagic_record::abort::Abort;
@@ -117,6 +117,9 @@ impl Guide for Table {
     }
 }
 
+/// Steps on which both recorders have agreed.
+pub static AGREED: AtomicUsize = AtomicUsize::new(0);
+
 impl Table {
     /// One that gives the same answers.
     fn twin(&self) -> Table {
@@ -132,8 +135,13 @@ impl Table {
 /// something must be executed for real; the answer is that of the stepping one.
 pub fn record_with(thread: Stopped, guide: &mut Table, api: &dyn Fn(u64) -> Option<Api>, limits: &Limits) -> Outcome {
     let pid = thread.tid();
+    with_ctx(pid, api, |ctx| record_both(thread, guide, limits, ctx))
+}
+
+/// Calls `with` with what is recorded: the test program is the only own image.
+pub fn with_ctx<R>(pid: i32, api: &dyn Fn(u64) -> Option<Api>, with: impl FnOnce(&Ctx<'_>) -> R) -> R {
     let image = Image::executable(pid, &Maps::read(pid).unwrap()).unwrap();
-    let ctx = Ctx {
+    with(&Ctx {
         program: image.path.clone(),
         images: vec![ImageRange {
             start: image.range.start,
@@ -147,7 +155,11 @@ pub fn record_with(thread: Stopped, guide: &mut Table, api: &dyn Fn(u64) -> Opti
             return_address: 2,
         },
         api,
-    };
+    })
+}
+
+fn record_both(thread: Stopped, guide: &mut Table, limits: &Limits, ctx: &Ctx<'_>) -> Outcome {
+    let pid = thread.tid();
     let mut twin = guide.twin();
     let regs = thread.regs().unwrap();
     let start = emulate::Start {
@@ -158,7 +170,7 @@ pub fn record_with(thread: Stopped, guide: &mut Table, api: &dyn Fn(u64) -> Opti
     };
     let emulated = emulate::Emulator::new().unwrap().record(
         &start,
-        &ctx,
+        ctx,
         &mut twin,
         &emulate::Limits {
             max_steps: limits.max_steps,
@@ -166,7 +178,7 @@ pub fn record_with(thread: Stopped, guide: &mut Table, api: &dyn Fn(u64) -> Opti
         },
     );
     assert_eq!(thread.regs().unwrap(), regs, "the thread was not touched");
-    let stepped = record(thread, &ctx, guide, limits);
+    let stepped = record(thread, ctx, guide, limits);
     match (&emulated.0, &stepped.result) {
         (Emulated::NeedsReal { reason, ip }, _) => println!("emulation: {reason} at {ip:#x}"),
         (Emulated::Done(emulated), Ok(recording)) if recording.meta.signals == 0 => {
@@ -175,6 +187,7 @@ pub fn record_with(thread: Stopped, guide: &mut Table, api: &dyn Fn(u64) -> Opti
             assert_eq!(twin.seen_calls, guide.seen_calls);
             assert_eq!(twin.seen_shim, guide.seen_shim);
             assert_eq!(twin.depths, guide.depths);
+            AGREED.fetch_add(recording.steps.len(), SeqCst);
             println!("both agree on {} steps", recording.steps.len());
         }
         (Emulated::Done(emulated), Err(aborted)) => {
