@@ -1,5 +1,5 @@
 -- Perfect binary trees, made and counted: allocation, recursion and the collector.
-local depth = tonumber(arg and arg[1]) or 15
+local depth = tonumber(arg and arg[1]) or 16
 local function make(d)
   if d == 0 then return { false, false } end
   return { make(d - 1), make(d - 1) }
@@ -11,7 +11,7 @@ end
 print("stretch tree of depth " .. depth + 1, "check: " .. check(make(depth + 1)))
 local long = make(depth)
 for d = 4, depth, 4 do
-  local turns = 1 << (depth - d + 5)
+  local turns = 1 << (depth - d + 4)
   local total = 0
   for _ = 1, turns do total = total + check(make(d)) end
   print(turns .. " trees of depth " .. d, "check: " .. total)

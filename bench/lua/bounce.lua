@@ -1,5 +1,5 @@
 -- A hundred balls in a box: methods, fields and a pseudo-random generator.
-local rounds = tonumber(arg and arg[1]) or 60000
+local rounds = tonumber(arg and arg[1]) or 150000
 local Random = {}
 Random.__index = Random
 function Random:next()

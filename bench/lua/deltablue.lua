@@ -1,5 +1,5 @@
 -- Incremental solving of one-way constraints with strengths (the DeltaBlue algorithm).
-local size = tonumber(arg and arg[1]) or 5500
+local size = tonumber(arg and arg[1]) or 14000
 local REQUIRED, STRONG, NORMAL, WEAK, WEAKEST = 0, 2, 4, 5, 6
 local function weaker(a, b) return a > b end
 local function stronger(a, b) return a < b end

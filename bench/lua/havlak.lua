@@ -1,5 +1,5 @@
 -- Finding the loops of a control-flow graph (Havlak's algorithm with union-find).
-local rounds = tonumber(arg and arg[1]) or 45
+local rounds = tonumber(arg and arg[1]) or 220
 local function new_graph() return { blocks = {}, n = 0 } end
 local function block(g, id)
   local b = g.blocks[id]

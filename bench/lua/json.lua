@@ -1,5 +1,5 @@
 -- Parsing and printing JSON: bytes of strings, recursion, small tables.
-local rounds = tonumber(arg and arg[1]) or 170
+local rounds = tonumber(arg and arg[1]) or 550
 local byte, sub, find, concat = string.byte, string.sub, string.find, table.concat
 local escapes = { b = "\b", f = "\f", n = "\n", r = "\r", t = "\t", ['"'] = '"', ["\\"] = "\\", ["/"] = "/" }
 local parse_value

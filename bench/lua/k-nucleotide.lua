@@ -1,5 +1,5 @@
 -- Counting subsequences of a generated DNA sequence in hash tables.
-local n = tonumber(arg and arg[1]) or 420000
+local n = tonumber(arg and arg[1]) or 2000000
 local seed = 42
 local letters = { "A", "C", "G", "T" }
 local parts = {}

@@ -1,5 +1,5 @@
 -- Conway's life on a torus, from the R pentomino.
-local generations = tonumber(arg and arg[1]) or 330
+local generations = tonumber(arg and arg[1]) or 1000
 local w, h = 128, 128
 local cells = {}
 for i = 0, w * h - 1 do cells[i] = 0 end

@@ -1,5 +1,5 @@
 -- Takeuchi's function with list lengths in place of numbers.
-local rounds = tonumber(arg and arg[1]) or 110
+local rounds = tonumber(arg and arg[1]) or 300
 local function make(n) if n == 0 then return nil end return { n, make(n - 1) } end
 local function shorter(x, y)
   while y do

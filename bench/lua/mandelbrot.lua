@@ -1,5 +1,5 @@
 -- Escape times of a grid of points: pure float loops, one bit per point.
-local n = tonumber(arg and arg[1]) or 900
+local n = tonumber(arg and arg[1]) or 1500
 local limit = 50
 local bits, checksum = 0, 0
 for y = 0, n - 1 do

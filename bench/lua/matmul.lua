@@ -1,5 +1,5 @@
 -- The product of two square matrices, as arrays of rows.
-local n = tonumber(arg and arg[1]) or 370
+local n = tonumber(arg and arg[1]) or 510
 local function matrix(f)
   local m = {}
   for i = 1, n do

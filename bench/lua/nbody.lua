@@ -1,5 +1,5 @@
 -- Planets around the sun, symplectic Euler steps: float arithmetic on table fields.
-local n = tonumber(arg and arg[1]) or 400000
+local n = tonumber(arg and arg[1]) or 1000000
 local sqrt = math.sqrt
 local PI, DAYS = math.pi, 365.24
 local SUN = 4 * PI * PI

@@ -1,6 +1,6 @@
 -- All permutations of an array by recursion and exchanges.
-local rounds = tonumber(arg and arg[1]) or 2
-local n = 10
+local n = tonumber(arg and arg[1]) or 10
+local rounds = 3
 local count, checksum, v = 0, 0, nil
 local function swap(i, j) v[i], v[j] = v[j], v[i] end
 local function permute(m)

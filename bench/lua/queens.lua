@@ -1,6 +1,6 @@
 -- All placements of n queens, by backtracking with three arrays of free lines.
 local n = tonumber(arg and arg[1]) or 10
-local rounds = 75
+local rounds = 180
 local function solve()
   local free_row, free_up, free_down, at = {}, {}, {}, {}
   for i = 1, n do free_row[i] = true end

@@ -1,5 +1,5 @@
 -- A ray tracer: spheres, one light, reflections; vectors as objects with metamethods.
-local size = tonumber(arg and arg[1]) or 300
+local size = tonumber(arg and arg[1]) or 480
 local V = {}
 V.__index = V
 local function vec(x, y, z) return setmetatable({ x = x, y = y, z = z }, V) end

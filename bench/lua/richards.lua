@@ -1,5 +1,5 @@
 -- An operating system kernel in small: tasks, packets and queues, dispatched by state.
-local rounds = tonumber(arg and arg[1]) or 70
+local rounds = tonumber(arg and arg[1]) or 160
 local IDLE, WORKER, HANDLER_A, HANDLER_B, DEVICE_A, DEVICE_B = 1, 2, 3, 4, 5, 6
 local DEVICE_KIND, WORK_KIND = 0, 1
 local Task = {}

@@ -1,5 +1,5 @@
 -- The sieve of Eratosthenes over an array of booleans.
-local rounds = tonumber(arg and arg[1]) or 38
+local rounds = tonumber(arg and arg[1]) or 85
 local limit = 700000
 local count
 for _ = 1, rounds do

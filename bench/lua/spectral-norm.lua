@@ -1,5 +1,5 @@
 -- The largest singular value of an infinite matrix, cut off at n, by power iteration.
-local n = tonumber(arg and arg[1]) or 720
+local n = tonumber(arg and arg[1]) or 1100
 local function a(i, j)
   local ij = i + j - 1
   return 1.0 / (ij * (ij - 1) * 0.5 + i)

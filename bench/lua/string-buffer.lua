@@ -1,5 +1,5 @@
 -- Text made of small pieces: concatenation, buffers, formats, substitutions.
-local rounds = tonumber(arg and arg[1]) or 120
+local rounds = tonumber(arg and arg[1]) or 280
 local hash = 0
 local function mix(s)
   for i = 1, #s, 17 do hash = (hash * 33 + s:byte(i)) & 0xffffffff end

@@ -1,5 +1,5 @@
 -- The sum of whole numbers, of every seventh, and of their reciprocals.
-local n = tonumber(arg and arg[1]) or 110000000
+local n = tonumber(arg and arg[1]) or 250000000
 local s = 0
 for i = 1, n do s = s + i end
 local t = 0

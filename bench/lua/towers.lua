@@ -1,5 +1,5 @@
 -- The towers of Hanoi with discs in linked lists.
-local discs = tonumber(arg and arg[1]) or 23
+local discs = tonumber(arg and arg[1]) or 24
 local piles = { false, false, false }
 local moves = 0
 local function push(disc, pile)

@@ -135,6 +135,8 @@ pub struct ParkArea {
     pub return_address: AtomicU64,
     /// The stack pointer while it waits: tells that the thread really is in this wait.
     pub wait_rsp: AtomicU64,
+    /// Base of the fs segment.
+    pub fs_base: AtomicU64,
     /// General registers and flags.
     pub registers: core::cell::UnsafeCell<ParkedRegisters>,
 }

@@ -16,9 +16,9 @@ from targets import MissingBuild, lua_paths, redmagic_path
 # say more than few long ones.
 OVERHEAD_SIZES = {
     "binary-trees": 11, "bounce": 6000, "fannkuch-redux": 8, "havlak": 5, "json": 15, "k-nucleotide": 30000,
-    "life": 30, "list": 8, "mandelbrot": 240, "matmul": 130, "nbody": 40000, "permute": 1, "queens": 8,
-    "ray": 90, "richards": 6, "sieve": 4, "spectral-norm": 200, "string-buffer": 12, "sum": 9000000, "towers": 19,
-    "deltablue": 700,
+    "life": 30, "list": 8, "mandelbrot": 240, "matmul": 130, "nbody": 15000, "permute": 8, "queens": 8,
+    "ray": 90, "richards": 6, "sieve": 2, "spectral-norm": 200, "string-buffer": 12, "sum": 4000000, "towers": 19,
+    "deltablue": 300,
 }
 
 

@@ -37,7 +37,7 @@ use redmagic_proto::control::{
 use redmagic_proto::descriptor::ShimPage;
 
 use crate::descriptor::redmagic_channel;
-use crate::sys::{SYS_CLOCK_GETTIME, SYS_FUTEX, SYS_GETTID};
+use crate::sys::{ARCH_GET_FS, SYS_ARCH_PRCTL, SYS_CLOCK_GETTIME, SYS_FUTEX, SYS_GETTID};
 
 const FUTEX_WAKE: u32 = 1;
 const FUTEX_WAIT_BITSET: u32 = 9;
@@ -125,6 +125,10 @@ unsafe extern "C" fn park() {
         "mov eax, {gettid}",
         "syscall",
         "mov dword ptr [r12 + {tid}], eax",
+        "mov eax, {arch_prctl}",
+        "mov edi, {get_fs}",
+        "lea rsi, [r12 + {fs_base}]",
+        "syscall",
         // The deadline.
         "sub rsp, 32",
         "mov eax, {clock_gettime}",
@@ -222,6 +226,7 @@ unsafe extern "C" fn park() {
         return_address = const offset_of!(ParkArea, return_address),
         wait_rsp = const offset_of!(ParkArea, wait_rsp),
         registers = const offset_of!(ParkArea, registers),
+        fs_base = const offset_of!(ParkArea, fs_base),
         area_size = const size_of::<ParkArea>(),
         areas = const PARK_AREAS,
         active = const SESSION_ACTIVE,
@@ -236,6 +241,8 @@ unsafe extern "C" fn park() {
         wait = const FUTEX_WAIT_BITSET,
         etimedout = const ETIMEDOUT,
         gettid = const SYS_GETTID,
+        arch_prctl = const SYS_ARCH_PRCTL,
+        get_fs = const ARCH_GET_FS,
         clock_gettime = const SYS_CLOCK_GETTIME,
         monotonic = const CLOCK_MONOTONIC,
     )

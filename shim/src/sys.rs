@@ -18,6 +18,9 @@ pub(crate) const SYS_SETSOCKOPT: usize = 54;
 pub(crate) const SYS_GETSOCKOPT: usize = 55;
 pub(crate) const SYS_KILL: usize = 62;
 pub(crate) const SYS_PRCTL: usize = 157;
+pub(crate) const SYS_ARCH_PRCTL: usize = 158;
+/// `arch_prctl`: where fs begins.
+pub(crate) const ARCH_GET_FS: usize = 0x1003;
 pub(crate) const SYS_GETTID: usize = 186;
 pub(crate) const SYS_FUTEX: usize = 202;
 pub(crate) const SYS_CLOCK_GETTIME: usize = 228;

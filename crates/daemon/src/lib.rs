@@ -10,6 +10,7 @@
 pub mod attach;
 pub mod client;
 pub mod handshake;
+pub mod parked;
 pub mod recorder;
 pub mod regions;
 pub mod registry;

@@ -1,22 +1,31 @@
 //! One recording, from a parked thread to an installed trace.
 //!
-//! The thread waits in the shim's futex. It is seized and stopped; if it is still in that
+//! The thread waits in the shim's futex. While it does, what it would do is emulated, and
+//! then it is let go: nothing of it was touched.
+//!
+//! What cannot be emulated is stepped. The thread is seized and stopped; if it is still in that
 //! wait (it may have timed out, or a signal handler may run on top of it), its area is
 //! taken and the thread is moved to where it would have resumed, with the registers it
-//! left in the area. Then it is recorded. Whatever comes of that, the thread is then
+//! left on its stack. Then it is recorded. Whatever comes of that, the thread is then
 //! somewhere in its own program with its own state, and is let go.
 
+use std::collections::BTreeMap;
 use std::mem::offset_of;
+use std::rc::Rc;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use iced_x86::Instruction;
 use redmagic_engine::graph::Origin;
+use redmagic_engine::params::Params;
 use redmagic_engine::policy::RETURNS_TWICE;
 use redmagic_engine::policy::{Functions, Lessons, Policy};
-use redmagic_engine::{Finished, Job};
+use redmagic_engine::{Engine, Finished, Job};
 use redmagic_proto::api::ApiFn;
-use redmagic_proto::control::{ParkArea, ParkedRegisters, REQUEST_ANCHOR, REQUEST_EXIT};
-use redmagic_record::abort::{Abort, Aborted};
+use redmagic_proto::control::{PARK_POSTED, ParkArea};
+use redmagic_record::abort::{Abort, Aborted, Who};
+use redmagic_record::emulate::{self, Emulated, Emulator};
 use redmagic_record::guide::{CallAction, CallSite, Flow, Guide, ShimAction, ShimCallSite};
 use redmagic_record::recording::{Anchor, AnchorKind, Api, ImageRange, Recording};
 use redmagic_record::stepping::{self, Ctx, Limits};
@@ -25,47 +34,211 @@ use redmagic_tracee::maps::Maps;
 use redmagic_tracee::process::Status;
 use redmagic_tracee::thread::{self, Options, Stopped, WaitOutcome};
 
+use crate::parked::{self, ParkFrame};
 use crate::session::{Session, Work, lock};
 use crate::watch::{Watch, Watched};
 
-/// Does one piece of work. The thread's area is freed or still posted afterwards; the
-/// caller releases it in the second case.
-pub fn work(session: &Session, work: &Work, watch: &Watch) {
-    let tid = session.park_u32(work.area, offset_of!(ParkArea, tid)) as i32;
-    // A hostile target may name any thread; only its own are touched.
-    if Status::read(tid).map(|s| s.tgid).ok() != Some(session.pid) {
-        return;
+/// What recording came to, for `status`.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    /// By emulation.
+    pub emulated: Cost,
+    /// By stepping.
+    pub stepped: Cost,
+    /// Why stepping was needed, by reason.
+    pub needs_real: BTreeMap<&'static str, u64>,
+    /// Made both ways and the same.
+    pub agreed: u64,
+    /// Made both ways and different.
+    pub differed: u64,
+}
+
+/// What one recorder did.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cost {
+    /// Recordings, aborted ones included.
+    pub recordings: u64,
+    /// Instructions in them.
+    pub instructions: u64,
+    /// Time for them.
+    pub time: Duration,
+}
+
+impl Cost {
+    fn add(&mut self, result: &Result<Recording, Aborted>, time: Duration) {
+        self.recordings += 1;
+        self.instructions += result.as_ref().map_or_else(|a| a.steps, |r| r.steps.len()) as u64;
+        self.time += time;
     }
-    // A thread that nobody watches is not traced: it would hang with this process.
-    let Some(watched) = watch.thread(tid) else {
-        return session.say_once_unwatched();
-    };
-    let began = Instant::now();
-    let functions = lock(&session.engine).functions();
-    let world = match World::read(session, &work.job) {
-        Ok(Some(world)) => world,
-        Ok(None) => {
+
+    /// Nanoseconds an instruction; 0 if there was none.
+    pub fn ns_an_instruction(&self) -> f64 {
+        self.time.as_nanos() as f64 / (self.instructions.max(1)) as f64
+    }
+}
+
+/// Values of `REDMAGIC_RECORDER`.
+const STEP: u64 = 1;
+const BOTH: u64 = 2;
+
+/// A session's recorder.
+pub struct Recorder<'a> {
+    session: &'a Session,
+    watch: &'a Watch,
+    /// `None` if it is not wanted or this machine does not let us.
+    emulator: Option<Emulator>,
+    /// Whether to record both ways.
+    both: bool,
+    /// What was mapped, and when.
+    world: Option<(Instant, Rc<World>)>,
+}
+
+/// How long what is mapped is taken to stay so. What comes and goes meanwhile is only code that
+/// is not inlined.
+const WORLD_KEPT: Duration = Duration::from_millis(50);
+
+impl<'a> Recorder<'a> {
+    /// For the threads of a session.
+    pub fn new(session: &'a Session, watch: &'a Watch) -> Recorder<'a> {
+        let mode = lock(&session.engine).params().recorder;
+        let emulator = (mode != STEP).then(Emulator::new).and_then(|made| match made {
+            Ok(emulator) => Some(emulator),
+            Err(error) => {
+                session.message(format!("recording by single steps, which is slow: {error}"));
+                None
+            }
+        });
+        Recorder {
+            session,
+            watch,
+            emulator,
+            both: mode == BOTH,
+            world: None,
+        }
+    }
+
+    /// Does one piece of work. The thread's area is freed or still posted afterwards; the
+    /// caller releases it in the second case.
+    pub fn work(&mut self, work: &Work) {
+        let session = self.session;
+        let tid = session.park_u32(work.area, offset_of!(ParkArea, tid)) as i32;
+        // A hostile target may name any thread; only its own are touched.
+        if Status::read(tid).map(|s| s.tgid).ok() != Some(session.pid) {
+            return;
+        }
+        let began = Instant::now();
+        let world = match self.world(&work.job) {
+            Ok(Some(world)) => world,
+            Ok(None) => {
+                session.release(work.area);
+                return read_symbols(session);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no recording");
+                return;
+            }
+        };
+        let functions = lock(&session.engine).functions();
+        let scene = Scene::new(session, &work.job, &world, &functions);
+        let emulated = match &mut self.emulator {
+            Some(emulator) => match scene.emulate(emulator, work, tid) {
+                Tried::Gone => return,
+                Tried::NeedsReal => None,
+                Tried::Done(made) => Some(*made),
+            },
+            None => None,
+        };
+        if let Some((result, lessons)) = &emulated
+            && !self.both
+        {
+            // The thread runs on while its code is compiled.
             session.release(work.area);
-            return read_symbols(session);
+            return finish(session, &work.job, result, lessons, began.elapsed());
         }
-        Err(error) => {
-            tracing::debug!(%error, "no recording");
+        let Some((result, lessons)) = self.step(&scene, work, tid) else {
             return;
+        };
+        if let Some((emulated, _)) = &emulated {
+            compare(session, emulated, &result);
+        }
+        finish(session, &work.job, &result, &lessons, began.elapsed());
+    }
+
+    /// What is mapped, as of a moment ago.
+    fn world(&mut self, job: &Job) -> Result<Option<Rc<World>>, redmagic_tracee::error::Error> {
+        if let Some((read, world)) = &self.world
+            && read.elapsed() < WORLD_KEPT
+            && world.images.iter().any(|i| i.own && (i.start..i.end).contains(&job.ip))
+        {
+            return Ok(Some(Rc::clone(world)));
+        }
+        let world = World::read(self.session, job)?.map(Rc::new);
+        self.world = world.clone().map(|world| (Instant::now(), world));
+        Ok(world)
+    }
+
+    fn step(&self, scene: &Scene<'_>, work: &Work, tid: i32) -> Option<Made> {
+        // A thread that nobody watches is not traced: it would hang with this process.
+        let Some(watched) = self.watch.thread(tid) else {
+            self.session.say_once_unwatched();
+            return None;
+        };
+        match stop(self.session, work, tid) {
+            Ok(Some(thread)) => Some(scene.step(thread, &watched)),
+            Ok(None) => None,
+            Err(error) => {
+                tracing::debug!(%error, tid, "no recording");
+                self.session.say_once_if_refused(&error);
+                None
+            }
+        }
+    }
+}
+
+/// A recording, or why there is none, and what was learnt.
+type Made = (Result<Recording, Aborted>, Lessons);
+
+/// What became of an emulation.
+enum Tried {
+    /// The thread does not wait any more.
+    Gone,
+    /// It must be stepped.
+    NeedsReal,
+    /// Done.
+    Done(Box<Made>),
+}
+
+fn out_of_time(reason: Abort) -> bool {
+    matches!(reason, Abort::TooSlow | Abort::CallTimeout | Abort::NativeTimeout)
+}
+
+/// Notes whether both recorders agree.
+fn compare(session: &Session, emulated: &Result<Recording, Aborted>, stepped: &Result<Recording, Aborted>) {
+    let found = match (emulated, stepped) {
+        // Signals and other threads make a difference that is nobody's fault.
+        (_, Ok(stepped)) if stepped.meta.signals > 0 => return,
+        (Ok(a), Ok(b)) => redmagic_record::compare::difference(a, b),
+        (Err(a), Err(b)) if (a.reason, a.ip, a.steps) == (b.reason, b.ip, b.steps) => None,
+        // Nor do they have the same time, and only stepping meets what happens meanwhile.
+        (Err(a), _) if out_of_time(a.reason) => return,
+        (_, Err(b)) if out_of_time(b.reason) || matches!(b.reason.who(), Who::Nobody) => return,
+        (a, b) => {
+            let text = |r: &Result<Recording, Aborted>| match r {
+                Ok(recording) => format!("{} steps", recording.steps.len()),
+                Err(aborted) => aborted.to_string(),
+            };
+            Some(format!("{} and {}", text(a), text(b)))
         }
     };
-    let thread = match stop(session, work, tid) {
-        Ok(Some(thread)) => thread,
-        Ok(None) => return,
-        Err(error) => {
-            tracing::debug!(%error, tid, "no recording");
-            session.say_once_if_refused(&error);
-            return;
+    let mut counts = lock(&session.recorders);
+    match found {
+        None => counts.agreed += 1,
+        Some(text) => {
+            counts.differed += 1;
+            drop(counts);
+            session.message(format!("the recorders differ (emulating, stepping): {text}"));
         }
-    };
-    let (recording, lessons) = record(session, &work.job, thread, &world, &functions, &watched);
-    // The thread has been let go: what follows costs the target nothing.
-    drop(watched);
-    finish(session, &work.job, recording, &lessons, began.elapsed());
+    }
 }
 
 /// What is mapped where, and what the functions that matter are called.
@@ -161,153 +334,187 @@ impl World {
     }
 }
 
+/// Times that a thread is stopped that is not in its wait yet, and the time between.
+const STOP_TRIES: u32 = 10;
+const STOP_AGAIN: Duration = Duration::from_micros(50);
+
 /// Stops the thread and moves it to where the recording starts. `None` if it is not
 /// waiting (any more).
 fn stop(session: &Session, work: &Work, tid: i32) -> Result<Option<Stopped>, redmagic_tracee::error::Error> {
-    let WaitOutcome::Stopped(mut thread) = thread::seize_and_stop(tid, Options::EXEC)? else {
-        return Ok(None);
+    let mut tries = 0;
+    let (mut thread, mut regs, wait_rsp) = loop {
+        let WaitOutcome::Stopped(thread) = thread::seize_and_stop(tid, Options::EXEC)? else {
+            return Ok(None);
+        };
+        let regs = thread.regs()?;
+        let wait_rsp = session.park_u64(work.area, offset_of!(ParkArea, wait_rsp));
+        if regs.rip == session.shim.park_wait && regs.rsp == wait_rsp {
+            break (thread, regs, wait_rsp);
+        }
+        // It has posted and is on its way into the wait, or a signal handler runs on top of it.
+        tries += 1;
+        if tries == STOP_TRIES || session.park_state(work.area).load(Ordering::Acquire) != PARK_POSTED {
+            return Ok(None);
+        }
+        drop(thread);
+        std::thread::sleep(STOP_AGAIN);
     };
-    let mut regs = thread.regs()?;
-    let wait_rsp = session.park_u64(work.area, offset_of!(ParkArea, wait_rsp));
-    if regs.rip != session.shim.park_wait || regs.rsp != wait_rsp {
-        return Ok(None);
-    }
     // The area is anybody's to write, and may have been given up and posted again since the job
     // was made. What the thread resumes from is on its own stack: that must be what the job was made
     // from, and it is what the thread is moved by.
     let frame = ParkFrame::read(session, wait_rsp)?;
-    let (kind, named) = match work.job.origin {
-        Origin::Root(key) => (REQUEST_ANCHOR, key.id),
-        Origin::Side { exit, .. } => (REQUEST_EXIT, u64::from(exit)),
-    };
-    if (frame.kind, frame.named, frame.resume) != (kind, named, work.job.ip) || !session.take(work.area) {
+    if !frame.is_for(&work.job) || !session.take(work.area) {
         return Ok(None);
     }
-    let parked = frame.registers;
-    for (i, value) in parked.gpr.iter().enumerate() {
-        regs[i] = *value;
-    }
-    regs.rip = work.job.ip;
-    regs.rflags = parked.rflags;
-    // Not a system call to restart.
-    regs.orig_rax = u64::MAX;
+    frame.restore(&mut regs);
     let moved = thread.set_regs(&regs);
     session.free(work.area);
     moved?;
     Ok(Some(thread))
 }
 
-/// What a parked thread keeps on its stack: see the essay of the shim's `park` module.
-struct ParkFrame {
-    registers: ParkedRegisters,
-    /// `REQUEST_*`.
-    kind: u32,
-    /// The id, or the exit's number.
-    named: u64,
-    /// Where it resumes.
-    resume: u64,
+/// What a recording is made with.
+struct Scene<'a> {
+    session: &'a Session,
+    job: &'a Job,
+    world: &'a World,
+    functions: &'a Functions,
+    params: Params,
 }
 
-impl ParkFrame {
-    /// Bytes that the waiting thread has pushed below the frame: three time stamps.
-    const BELOW: u64 = 32;
+impl<'a> Scene<'a> {
+    fn new(session: &'a Session, job: &'a Job, world: &'a World, functions: &'a Functions) -> Self {
+        let params = lock(&session.engine).params().clone();
+        Scene {
+            session,
+            job,
+            world,
+            functions,
+            params,
+        }
+    }
 
-    fn read(session: &Session, wait_rsp: u64) -> Result<ParkFrame, redmagic_tracee::error::Error> {
-        let bytes = session.memory.read_vec(wait_rsp.wrapping_add(Self::BELOW), 20 * 8)?;
-        let word = |i: usize| u64::from_le_bytes(bytes[i * 8..i * 8 + 8].try_into().expect("eight bytes"));
-        Ok(ParkFrame {
-            registers: ParkedRegisters {
-                rflags: word(0),
-                gpr: std::array::from_fn(|i| word(1 + i)),
-                rip: word(19),
+    fn api(&self, address: u64) -> Option<Api> {
+        let index = self.session.shim.api.iter().position(|a| *a == address)?;
+        Some(Api(index as u8))
+    }
+
+    /// Calls `record` with what both recorders need.
+    fn with<R>(&self, record: impl FnOnce(&Ctx<'_>, Policy<'_, Mutex<Engine>>) -> R) -> R {
+        let (session, job, world) = (self.session, self.job, self.world);
+        let anchor = match job.origin {
+            Origin::Root(key) => Anchor::Root {
+                kind: AnchorKind(job.api as u8),
+                id: key.id,
+                return_address: key.return_address,
             },
-            kind: word(17) as u32,
-            named: word(18),
-            resume: word(19),
+            Origin::Side { exit, .. } => Anchor::Exit { exit, target: job.ip },
+        };
+        let ctx = Ctx {
+            program: world.program.clone(),
+            images: world.images.clone(),
+            anchor,
+            api: &|address| self.api(address),
+        };
+        let returns_twice = |address: u64| world.returns_twice.contains(&address);
+        let policy = Policy::new(
+            &self.params,
+            &session.engine,
+            self.functions,
+            job.origin,
+            job.api,
+            job.root,
+            (
+                session.shim.api[ApiFn::TempDisable as usize],
+                session.shim.api[ApiFn::TempEnable as usize],
+            ),
+            &returns_twice,
+        );
+        record(&ctx, policy)
+    }
+
+    /// Records what the thread, which stays parked, would do.
+    fn emulate(&self, emulator: &mut Emulator, work: &Work, tid: i32) -> Tried {
+        let (start, wait) = match parked::start(self.session, work.area, tid, self.job) {
+            Ok(Some(start)) => start,
+            Ok(None) => return Tried::Gone,
+            Err(error) => {
+                tracing::debug!(%error, tid, "no recording");
+                return Tried::Gone;
+            }
+        };
+        let limits = emulate::Limits {
+            max_steps: self.params.maxrecord as usize,
+            max_time: Duration::from_millis(self.params.emulatetime),
+        };
+        self.with(|ctx, mut policy| {
+            let (emulated, stats) = emulator.record(&start, ctx, &mut policy, &limits);
+            if !wait.goes_on(self.session, work.area) {
+                // It waited in vain and has run on: what was read may be of two different moments.
+                return Tried::Gone;
+            }
+            let mut counts = lock(&self.session.recorders);
+            match emulated {
+                Emulated::NeedsReal { reason, ip } => {
+                    tracing::debug!(pid = self.session.pid, reason, "{ip:#x} must be executed for real");
+                    *counts.needs_real.entry(reason).or_default() += 1;
+                    Tried::NeedsReal
+                }
+                Emulated::Done(result) => {
+                    counts.emulated.add(&result, stats.time);
+                    self.say("emulated", &result, stats.time);
+                    Tried::Done(Box::new((*result, policy.lessons)))
+                }
+            }
         })
     }
-}
 
-fn record(
-    session: &Session,
-    job: &Job,
-    thread: Stopped,
-    world: &World,
-    functions: &Functions,
-    watched: &Watched<'_>,
-) -> (Result<Recording, Aborted>, Lessons) {
-    let api = |address: u64| {
-        session
-            .shim
-            .api
-            .iter()
-            .position(|a| *a == address)
-            .map(|i| Api(i as u8))
-    };
-    let anchor = match job.origin {
-        Origin::Root(key) => Anchor::Root {
-            kind: AnchorKind(job.api as u8),
-            id: key.id,
-            return_address: key.return_address,
-        },
-        Origin::Side { exit, .. } => Anchor::Exit { exit, target: job.ip },
-    };
-    let ctx = Ctx {
-        program: world.program.clone(),
-        images: world.images.clone(),
-        anchor,
-        api: &api,
-    };
-    let params = lock(&session.engine).params().clone();
-    let limits = Limits {
-        max_steps: params.maxrecord as usize,
-        max_time: Duration::from_millis(params.recordtime),
-        residual_time: Duration::from_millis(params.residualtime),
-        ..Limits::default()
-    };
-    let returns_twice = |address: u64| world.returns_twice.contains(&address);
-    let policy = Policy::new(
-        &params,
-        &session.engine,
-        functions,
-        job.origin,
-        job.api,
-        job.root,
-        (
-            session.shim.api[ApiFn::TempDisable as usize],
-            session.shim.api[ApiFn::TempEnable as usize],
-        ),
-        &returns_twice,
-    );
-    let blocked = Status::read(thread.tid()).is_ok_and(|s| s.blocked >> (libc::SIGTRAP - 1) & 1 == 1);
-    let mut guide = Beating {
-        policy,
-        watched,
-        refused: if blocked { &world.signal_mask } else { &[] },
-    };
-    let outcome = stepping::record(thread, &ctx, &mut guide, &limits);
-    tracing::debug!(
-        pid = session.pid,
-        origin = ?job.origin,
-        steps = outcome.result.as_ref().map_or_else(|a| a.steps, |r| r.steps.len()),
-        result = outcome.result.as_ref().map_or_else(|a| a.to_string(), |_| "recorded".into()),
-        time = ?outcome.stats.time,
-        "recording"
-    );
-    let lessons = guide.policy.lessons;
-    if let Some(mut thread) = outcome.thread {
-        thread.release();
+    /// Records the stopped thread, and lets it go.
+    fn step(&self, thread: Stopped, watched: &Watched<'_>) -> Made {
+        let limits = Limits {
+            max_steps: self.params.maxrecord as usize,
+            max_time: Duration::from_millis(self.params.recordtime),
+            residual_time: Duration::from_millis(self.params.residualtime),
+            ..Limits::default()
+        };
+        let blocked = Status::read(thread.tid()).is_ok_and(|s| s.blocked >> (libc::SIGTRAP - 1) & 1 == 1);
+        self.with(|ctx, policy| {
+            let mut guide = Beating {
+                policy,
+                watched,
+                refused: if blocked { &self.world.signal_mask } else { &[] },
+            };
+            let outcome = stepping::record(thread, ctx, &mut guide, &limits);
+            self.say("stepped", &outcome.result, outcome.stats.time);
+            lock(&self.session.recorders)
+                .stepped
+                .add(&outcome.result, outcome.stats.time);
+            if let Some(mut thread) = outcome.thread {
+                thread.release();
+            }
+            (outcome.result, guide.policy.lessons)
+        })
     }
-    (outcome.result, lessons)
+
+    fn say(&self, how: &str, result: &Result<Recording, Aborted>, time: Duration) {
+        tracing::debug!(
+            pid = self.session.pid,
+            origin = ?self.job.origin,
+            steps = result.as_ref().map_or_else(|a| a.steps, |r| r.steps.len()),
+            result = result.as_ref().map_or_else(|a| a.to_string(), |_| "recorded".into()),
+            ?time,
+            "{how}"
+        );
+    }
 }
 
-fn finish(session: &Session, job: &Job, recording: Result<Recording, Aborted>, lessons: &Lessons, took: Duration) {
+fn finish(session: &Session, job: &Job, recording: &Result<Recording, Aborted>, lessons: &Lessons, took: Duration) {
     let result = recording.as_ref().map_err(|aborted| (aborted.reason, aborted.steps));
     let finished = lock(&session.engine).finish(job, result, lessons, took);
     match finished {
         Finished::Installed(trace) => {
             tracing::info!(pid = session.pid, trace, origin = ?job.origin, "installed");
-            if let (Some(folder), Ok(recording)) = (&session.save_recordings, &recording) {
+            if let (Some(folder), Ok(recording)) = (&session.save_recordings, recording) {
                 let file = folder.join(format!("{}-{trace}.rmrec", session.pid));
                 if let Err(error) = redmagic_record::codec::save(recording, &file) {
                     session.message(format!("{} could not be written: {error}", file.display()));
@@ -320,7 +527,7 @@ fn finish(session: &Session, job: &Job, recording: Result<Recording, Aborted>, l
 
 /// The policy, with a sign of life at each instruction.
 struct Beating<'a> {
-    policy: Policy<'a, std::sync::Mutex<redmagic_engine::Engine>>,
+    policy: Policy<'a, Mutex<Engine>>,
     watched: &'a Watched<'a>,
     /// Functions that must not be called while recording.
     refused: &'a [u64],

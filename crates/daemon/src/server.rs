@@ -244,16 +244,17 @@ impl Server {
             }
         };
         tracing::info!(pid, layout = ?session.layout, "session");
+        let notifier = self.notifier.clone();
+        Arc::clone(&session).run(self.watch.clone(), move |session, ending| {
+            notifier.notify(Event::Ended(Arc::clone(session), ending));
+        });
+        // The target asks already, and opening a perf event may take longer than it waits.
         if self.settings.stats.is_some() {
             match Sampler::start(pid) {
                 Ok(sampler) => *lock(&session.sampler) = Some(sampler),
                 Err(error) => tracing::info!(%error, "no samples of where the time goes"),
             }
         }
-        let notifier = self.notifier.clone();
-        session.run(self.watch.clone(), move |session, ending| {
-            notifier.notify(Event::Ended(Arc::clone(session), ending));
-        });
         self.sessions.insert(
             pid,
             Served {

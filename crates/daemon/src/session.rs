@@ -111,6 +111,8 @@ pub struct Session {
     pub sampler: Mutex<Option<Sampler>>,
     /// What is known of the target's symbols.
     pub symbols: Mutex<recorder::Symbols>,
+    /// What recording came to.
+    pub recorders: Mutex<recorder::Counts>,
     /// Where to save recordings.
     pub save_recordings: Option<std::path::PathBuf>,
 }
@@ -197,6 +199,7 @@ impl Session {
             refused: AtomicBool::new(false),
             sampler: Mutex::default(),
             symbols: Mutex::default(),
+            recorders: Mutex::default(),
             save_recordings: parts.save_recordings,
         })
     }
@@ -473,11 +476,12 @@ impl Session {
 /// The recorder thread: one piece of work after another, until the service thread is gone.
 fn record_loop(session: &Arc<Session>, work: &Receiver<Work>, watch: &Watch) {
     recorder::read_symbols(session);
+    let mut recorder = recorder::Recorder::new(session, watch);
     session.busy.store(false, Ordering::Release);
     for work in work {
         let area = work.area;
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            recorder::work(session, &work, watch);
+            recorder.work(&work);
         }));
         if done.is_err() {
             // A bug of ours: the target must not wait for it, and must not meet it again.

@@ -40,6 +40,20 @@ pub struct Status {
     pub compile_s: f64,
     /// Instructions recorded.
     pub instructions_recorded: u64,
+    /// Recordings made by emulation, and by stepping.
+    pub emulated: u64,
+    /// As above.
+    pub stepped: u64,
+    /// Why recordings were stepped, by reason.
+    pub needs_real: BTreeMap<String, u64>,
+    /// Recordings made both ways (REDMAGIC_RECORDER=2) that were the same, and that were not.
+    pub recorders_agreed: u64,
+    /// As above.
+    pub recorders_differed: u64,
+    /// Nanoseconds a recorded instruction, emulating, page reads included; 0 if there was none.
+    pub emulated_ns: f64,
+    /// The same for stepping.
+    pub stepped_ns: f64,
     /// Recordings put off because of REDMAGIC_RECORDSHARE.
     pub postponed: u64,
     /// Seconds from the session's start to the first trace.
@@ -91,6 +105,7 @@ pub fn status(session: &Session) -> Status {
     use std::sync::atomic::Ordering;
     session.take_samples();
     let trace_time_share = lock(&session.sampler).as_ref().and_then(crate::sample::Sampler::share);
+    let recorders = lock(&session.recorders).clone();
     let engine = lock(&session.engine);
     let counts = engine.counts();
     let graph = engine.graph();
@@ -114,6 +129,17 @@ pub fn status(session: &Session) -> Status {
         record_s: counts.recording.as_secs_f64(),
         compile_s: counts.compiling.as_secs_f64(),
         instructions_recorded: counts.instructions,
+        emulated: recorders.emulated.recordings,
+        stepped: recorders.stepped.recordings,
+        needs_real: recorders
+            .needs_real
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), *v))
+            .collect(),
+        recorders_agreed: recorders.agreed,
+        recorders_differed: recorders.differed,
+        emulated_ns: recorders.emulated.ns_an_instruction(),
+        stepped_ns: recorders.stepped.ns_an_instruction(),
         postponed: counts.postponed,
         time_to_first_trace_s: counts.first_trace.map(|d| d.as_secs_f64()),
         trace_time_share,

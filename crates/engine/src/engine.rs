@@ -32,6 +32,8 @@ const EXIT_AGAIN: u32 = 256;
 
 /// Instructions of a side trace shorter than this are not worth a compare of statistics;
 /// the bound on how far back-off doubles.
+/// Microseconds that the turns of a loop before it is hot take, about.
+const TURNS_US: u64 = 50;
 const MAX_BACKOFF_SHIFT: u64 = 12;
 
 /// A thread asks.
@@ -257,11 +259,20 @@ impl Engine {
             .store(value, Ordering::Relaxed);
     }
 
-    /// Whether recording has had its share of the target's time.
-    fn over_share(&self) -> bool {
+    /// How long until recording has its share of the target's time again; `None` when it has.
+    fn over_share(&self) -> Option<Duration> {
+        let spent = self.counts.recording.as_nanos() as u64;
         let share = self.start.elapsed().as_nanos() as u64 / 100 * self.params.recordshare;
-        let free = self.params.recordfree * 1_000_000;
-        self.counts.recording.as_nanos() as u64 > share + free
+        let over = spent.checked_sub(share + self.params.recordfree * 1_000_000)?;
+        let wait = (over + 1).checked_mul(100)?.checked_div(self.params.recordshare);
+        Some(wait.map_or(Duration::MAX, Duration::from_nanos))
+    }
+
+    /// How often what has been put off before is to double its count before it asks again. Asking costs the target a wait
+    /// of its own, so there are to be few before recording is affordable again.
+    fn put_off_shift(&self, put_off: u64) -> u64 {
+        let turns = self.over_share().map_or(0, |wait| wait.as_micros() as u64 / TURNS_US);
+        put_off.max(u64::from(turns.checked_ilog2().map_or(0, |log| log + 1)))
     }
 
     /// Decides what a parked thread does. `busy`: another recording is on.
@@ -270,7 +281,7 @@ impl Engine {
     /// [`Hostile`] when the request names what does not exist.
     pub fn decide(&mut self, request: Request, busy: bool) -> Result<Decision, Hostile> {
         let wait = busy || self.full || {
-            let over = self.over_share();
+            let over = self.over_share().is_some();
             self.counts.postponed += u64::from(over && !busy);
             over
         };
@@ -293,6 +304,8 @@ impl Engine {
 
     fn decide_anchor(&mut self, api: ApiFn, key: AnchorKey, wait: bool) -> Decision {
         let disabled = self.declared.disabled.contains(&key.id);
+        let put_off = self.graph.anchor(key, api).put_off + 1;
+        let shift = self.put_off_shift(put_off);
         let anchor = self.graph.anchor(key, api);
         let aborts = anchor.aborts;
         match anchor.state {
@@ -304,10 +317,8 @@ impl Engine {
             }
             AnchorState::Compiled(_) => self.set_hotness(key.id, self.hot_loop(aborts)),
             AnchorState::Cold if wait => {
-                // Asking costs the target a wait of its own: less often each time.
-                anchor.put_off += 1;
-                let shift = aborts + anchor.put_off;
-                self.set_hotness(key.id, self.hot_loop(shift));
+                anchor.put_off = put_off;
+                self.set_hotness(key.id, self.hot_loop(aborts + shift));
             }
             AnchorState::Cold => {
                 anchor.put_off = 0;
@@ -352,9 +363,10 @@ impl Engine {
             return Decision::Run;
         }
         if wait {
+            let shift = self.put_off_shift(self.graph.exits[number as usize].put_off + 1);
             let exit = &mut self.graph.exits[number as usize];
             exit.put_off += 1;
-            let shift = exit.aborts + exit.put_off;
+            let shift = exit.aborts + shift;
             self.set_exit_counter(number, self.hot_exit(shift));
             return Decision::Run;
         }

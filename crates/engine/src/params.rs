@@ -52,7 +52,7 @@ macro_rules! params {
 
 params! {
     /// Turns of a loop before it is recorded; a function entry counts an eighth.
-    hotloop: "REDMAGIC_HOTLOOP" = 150 in 1 ..= 100_000_000;
+    hotloop: "REDMAGIC_HOTLOOP" = 500 in 1 ..= 100_000_000;
     /// Times an exit is taken before a side trace is recorded from it.
     hotexit: "REDMAGIC_HOTEXIT" = 200 in 1 ..= 100_000_000;
     /// Longest recording, in instructions.
@@ -73,10 +73,15 @@ params! {
     maxrecursion: "REDMAGIC_MAXRECURSION" = 2 in 0 ..= 1000;
     /// Whether instructions with known results are left out of traces (1) or not (0).
     fold: "REDMAGIC_FOLD" = 1 in 0 ..= 1;
+    /// How loops are recorded: 0 by emulation, and by stepping what it cannot do; 1 by stepping; 2 by both, which
+    /// are compared (for tests).
+    recorder: "REDMAGIC_RECORDER" = 0 in 0 ..= 2;
+    /// Longest emulation in ms; the thread waits meanwhile, and gives up after 10.
+    emulatetime: "REDMAGIC_EMULATETIME" = 4 in 1 ..= 9;
     /// Part of the target's run time that may go into recording, in percent.
-    recordshare: "REDMAGIC_RECORDSHARE" = 5 in 0 ..= 100;
+    recordshare: "REDMAGIC_RECORDSHARE" = 10 in 0 ..= 100;
     /// Recording time in ms that is free of that limit.
-    recordfree: "REDMAGIC_RECORDFREE" = 40 in 0 ..= 1_000_000;
+    recordfree: "REDMAGIC_RECORDFREE" = 5 in 0 ..= 1_000_000;
     /// Longest run of a call that is kept as a call, while recording, in ms.
     residualtime: "REDMAGIC_RESIDUALTIME" = 20 in 1 ..= 60_000;
     /// Longest recording in ms.

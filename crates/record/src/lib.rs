@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`recording`] | the format |
 //! | [`codec`] | the format as bytes |
+//! | [`compare`] | whether two recordings are the same |
 //! | [`stepping`] | the recorder that single-steps: the ground truth |
+//! | [`emulate`] | the recorder that executes a copy of the thread, which waits: the fast one |
 //! | [`guide`] | the questions that a recorder asks whoever decides |
 //! | [`abort`] | every reason for giving a recording up, in one table |
 //!
@@ -13,10 +15,13 @@
 
 pub mod abort;
 pub mod codec;
+pub mod compare;
+pub mod emulate;
 pub mod guide;
 mod native;
 mod operands;
 mod pin;
 mod plt;
+mod recorder;
 pub mod recording;
 pub mod stepping;

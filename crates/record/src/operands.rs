@@ -5,12 +5,12 @@
 //! * operands whose size iced gives as 0 (xsave and relatives) and vectors of addresses (gathers) are refused;
 //! * `lea`, prefetches and long nops touch nothing.
 
-use iced_x86::{Instruction, InstructionInfoFactory, OpAccess, Register};
+use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, Register, UsedMemory};
 use redmagic_tracee::regs::Gprs;
 use smallvec::SmallVec;
 
 use crate::abort::Abort;
-use crate::recording::AccessKind;
+use crate::recording::{AccessKind, Bytes, MemAccess};
 
 const DIRECTION_FLAG: u64 = 1 << 10;
 
@@ -24,8 +24,20 @@ pub(crate) struct Operand {
     pub(crate) element: Option<u32>,
 }
 
+impl Operand {
+    /// With its value.
+    pub(crate) fn access(&self, value: Bytes) -> MemAccess {
+        MemAccess {
+            addr: self.addr,
+            size: self.size,
+            kind: self.kind,
+            value,
+        }
+    }
+}
+
 /// The value of a register as part of an address.
-fn register(regs: &Gprs, register: Register) -> Option<u64> {
+pub(crate) fn register(regs: &Gprs, register: Register) -> Option<u64> {
     Some(match register {
         Register::None => 0,
         Register::FS => regs.fs_base,
@@ -46,12 +58,20 @@ pub(crate) fn repeats(instruction: &Instruction) -> bool {
     instruction.is_string_instruction() && (instruction.has_rep_prefix() || instruction.has_repne_prefix())
 }
 
-/// The memory that `instruction` is about to use.
-pub(crate) fn operands(
+/// A memory operand before its address is known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    memory: UsedMemory,
+    /// Bytes, of one element if the instruction repeats.
+    pub(crate) size: u32,
+    pub(crate) kind: AccessKind,
+}
+
+/// The memory operands of `instruction`, whatever its registers hold.
+pub(crate) fn shapes(
     factory: &mut InstructionInfoFactory,
     instruction: &Instruction,
-    regs: &Gprs,
-) -> Result<SmallVec<[Operand; 2]>, Abort> {
+) -> Result<SmallVec<[Shape; 2]>, Abort> {
     let info = factory.info(instruction);
     let mut out = SmallVec::new();
     for memory in info.used_memory() {
@@ -70,13 +90,34 @@ pub(crate) fn operands(
         } else {
             memory.memory_size()
         };
-        let element = size.size() as u32;
-        if element == 0 {
+        let size = size.size() as u32;
+        if size == 0 {
             return Err(Abort::UnknownSize);
         }
-        let addr = memory
+        out.push(Shape {
+            memory: *memory,
+            size,
+            kind,
+        });
+    }
+    Ok(out)
+}
+
+impl Shape {
+    /// Where it is (the first element of a repeated instruction).
+    pub(crate) fn address(&self, regs: &Gprs) -> Result<u64, Abort> {
+        self.memory
             .virtual_address(0, |r, _, _| register(regs, r))
-            .ok_or(Abort::UnknownSize)?;
+            .ok_or(Abort::UnknownSize)
+    }
+}
+
+/// The memory that `instruction`, whose operands are `shapes`, is about to use.
+pub(crate) fn place(shapes: &[Shape], instruction: &Instruction, regs: &Gprs) -> Result<SmallVec<[Operand; 2]>, Abort> {
+    let mut out = SmallVec::new();
+    for shape in shapes {
+        let addr = shape.address(regs)?;
+        let (element, kind) = (shape.size, shape.kind);
         if !repeats(instruction) {
             out.push(Operand {
                 addr,
@@ -87,7 +128,7 @@ pub(crate) fn operands(
             continue;
         }
         // Address size 32 counts in ecx; as in address computations, the base register tells.
-        let count = if memory.base().is_gpr32() {
+        let count = if shape.memory.base().is_gpr32() {
             regs.rcx & 0xffff_ffff
         } else {
             regs.rcx
@@ -111,6 +152,55 @@ pub(crate) fn operands(
         });
     }
     Ok(out)
+}
+
+/// The memory that `instruction` is about to use.
+pub(crate) fn operands(
+    factory: &mut InstructionInfoFactory,
+    instruction: &Instruction,
+    regs: &Gprs,
+) -> Result<SmallVec<[Operand; 2]>, Abort> {
+    place(&shapes(factory, instruction)?, instruction, regs)
+}
+
+/// `repe cmps` and `repne scas` may end early: the operands are what was really touched.
+pub(crate) fn trim_repeat(
+    instruction: &Instruction,
+    before: &Gprs,
+    after: &Gprs,
+    operands: &mut [Operand],
+    values: &mut [Bytes],
+) {
+    if !matches!(
+        instruction.mnemonic(),
+        Mnemonic::Cmpsb
+            | Mnemonic::Cmpsw
+            | Mnemonic::Cmpsd
+            | Mnemonic::Cmpsq
+            | Mnemonic::Scasb
+            | Mnemonic::Scasw
+            | Mnemonic::Scasd
+            | Mnemonic::Scasq
+    ) {
+        return;
+    }
+    let done = before.rcx.wrapping_sub(after.rcx);
+    let back = before.rflags & (1 << 10) != 0;
+    for (operand, value) in operands.iter_mut().zip(values) {
+        let Some(element) = operand.element else {
+            continue;
+        };
+        let size = done.saturating_mul(u64::from(element)).min(u64::from(operand.size)) as u32;
+        if back {
+            // The touched part is the upper end, of which the value may have been cut off.
+            let cut = (operand.size - size) as usize;
+            operand.addr += cut as u64;
+            value.0.drain(..cut.min(value.0.len()));
+        } else {
+            value.0.truncate(size as usize);
+        }
+        operand.size = size;
+    }
 }
 
 #[cfg(test)]

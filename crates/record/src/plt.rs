@@ -3,7 +3,13 @@
 //! A stub is `jmp [GOT slot]`, with an `endbr64` or `bnd` prefix before it where those are enabled. Before the first call, with lazy
 //! binding, the slot points at `push index; jmp PLT0` and the function is not known yet.
 
-use redmagic_tracee::memory::{Memory, TextCache};
+/// Memory of the program, as far as stubs need it.
+pub(crate) trait View {
+    /// Copies code into `buffer`; how many bytes there are.
+    fn text(&mut self, address: u64, buffer: &mut [u8]) -> usize;
+    /// The word at an address, if it can be read.
+    fn word(&mut self, address: u64) -> Option<u64>;
+}
 
 /// Stubs that are followed in a row: a stub in the program may lead to one in a library.
 const MAX_HOPS: usize = 4;
@@ -17,13 +23,11 @@ pub(crate) struct Resolved {
 }
 
 /// Follows PLT stubs from `target`.
-pub(crate) fn resolve(text: &mut TextCache, memory: Memory, target: u64) -> Resolved {
+pub(crate) fn resolve(view: &mut impl View, target: u64) -> Resolved {
     let mut address = target;
     for hop in 0..MAX_HOPS {
         let mut bytes = [0; 24];
-        let Ok(have) = text.read(address, &mut bytes) else {
-            break;
-        };
+        let have = view.text(address, &mut bytes);
         let bytes = &bytes[..have];
         let skip = if bytes.starts_with(&ENDBR64) { 4 } else { 0 };
         let rest = &bytes[skip..];
@@ -40,7 +44,7 @@ pub(crate) fn resolve(text: &mut TextCache, memory: Memory, target: u64) -> Reso
         };
         let next = address + (skip + prefix + 6) as u64;
         let slot = next.wrapping_add_signed(i64::from(i32::from_le_bytes(*displacement)));
-        let Ok(to) = memory.read_u64(slot) else { break };
+        let Some(to) = view.word(slot) else { break };
         // Without -z now and endbr64, the unbound slot points right behind the jump.
         if to == next && bytes.get((next - address) as usize) == Some(&0x68) {
             return Resolved {
@@ -56,6 +60,16 @@ pub(crate) fn resolve(text: &mut TextCache, memory: Memory, target: u64) -> Reso
 #[cfg(test)]
 mod tests {
     use super::*;
+    use redmagic_tracee::memory::Memory;
+
+    impl View for Memory {
+        fn text(&mut self, address: u64, buffer: &mut [u8]) -> usize {
+            self.read_partial(address, buffer).unwrap_or(0)
+        }
+        fn word(&mut self, address: u64) -> Option<u64> {
+            self.read_u64(address).ok()
+        }
+    }
 
     /// Lays `stub` and a slot (at byte 48) out in our own memory; the slot holds what `slot` makes of the stub's address.
     fn resolve_stub(stub: &[u8], slot: impl FnOnce(u64) -> u64) -> (Resolved, u64) {
@@ -63,8 +77,7 @@ mod tests {
         let base = block.as_ptr() as u64;
         block[..stub.len()].copy_from_slice(stub);
         block[48..56].copy_from_slice(&slot(base).to_le_bytes());
-        let memory = Memory::new(std::process::id() as i32);
-        (resolve(&mut TextCache::new(memory), memory, base), base)
+        (resolve(&mut Memory::new(std::process::id() as i32), base), base)
     }
 
     /// A readable address that holds no stub.

@@ -3,11 +3,7 @@
 //! One PTRACE_SINGLESTEP an instruction. Around each: decode from a page cache, read the memory operands that are read, step, read the
 //! registers and the operands that were only written.
 //!
-//! # Calls
-//! A call is put to the [`Guide`] with the function behind any PLT stub. Inlined, it is stepped. Residual, it runs natively up to a
-//! hardware breakpoint at its return address (see [`crate::native`]).
-//! A call of the C API is noticed where the thread arrives at the function's first instruction, so that a call through the PLT and a
-//! tail call are the same thing; the stub's instructions are dropped from the recording.
+//! Residual calls run natively up to a hardware breakpoint at their return address (see [`crate::native`]).
 //!
 //! # Signals
 //! A signal suspends the recording: it is delivered, and its handler runs natively until the thread is back where it was, with the
@@ -15,21 +11,17 @@
 //! taken before any other signal, so a recording makes progress.
 //!
 //! # Quirks of x86 and Linux
-//! * `pushf` pushes the trap flag that the step set, and `syscall` leaves it in r11: [`Recorder::hide_trap_flag`].
-//! * A repeated string instruction traps after each iteration: [`Recorder::finish_repeat`].
+//! * `pushf` pushes the trap flag that the step set, and `syscall` leaves it in r11: [`Stepper::hide_trap_flag`].
+//! * A repeated string instruction traps after each iteration: [`Stepper::finish_repeat`].
 //! * SIGTRAP is forced: a thread that blocks it would lose its handler (`force_sig_info_to_task`), so it is unblocked meanwhile, and
 //!   a program without a handler is not stepped at all, since it would die with its tracer.
 //!   For residual calls this means: a function that returns with SIGTRAP blocked resets the handler. This is checked at the end.
 //! * A system call that is interrupted shows `rax = -ERESTART...`, which no program ever sees; the kernel turns it into a
 //!   restart when the thread is resumed from this very stop. So the recording ends there.
 
-mod calls;
-
 use std::time::{Duration, Instant, SystemTime};
 
-use iced_x86::{
-    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register,
-};
+use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic};
 use redmagic_tracee::memory::{Memory, TextCache};
 use redmagic_tracee::process::Status;
 use redmagic_tracee::regs::Gprs;
@@ -38,26 +30,15 @@ use redmagic_tracee::wait::{Event, StopReason};
 use smallvec::SmallVec;
 
 use crate::abort::{Abort, Aborted};
-use crate::guide::{Flow, Guide};
+use crate::guide::Guide;
 use crate::native::{self, Fail, Names, RESUME_FLAG, TRAP_FLAG};
 use crate::operands::{self, Operand};
 use crate::pin::Pin;
-use crate::recording::{
-    AccessKind, Anchor, Api, Bytes, End, ImageRange, Inst, InstBytes, MAX_VALUE, MemAccess, Meta, Recording,
-    RegisterFile, Step,
-};
+use crate::plt::View;
+use crate::recorder::{self, Accesses, Fetched, Machine, Recorder};
+use crate::recording::{AccessKind, Bytes, MAX_VALUE, Meta, Recording, RegisterFile};
 
-/// What is recorded.
-pub struct Ctx<'a> {
-    /// Path of the program, for the recording's header.
-    pub program: String,
-    /// Executable images.
-    pub images: Vec<ImageRange>,
-    /// What the recording starts at.
-    pub anchor: Anchor,
-    /// The function of the C API whose first instruction is at an address.
-    pub api: &'a dyn Fn(u64) -> Option<Api>,
-}
+pub use crate::recorder::Ctx;
 
 /// Bounds of one recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,27 +97,11 @@ pub struct Outcome {
     pub stats: Stats,
 }
 
-/// System calls that end, replace or duplicate the thread, or change what the stepper relies on (the signal mask).
-const REFUSED_SYSCALLS: [i64; 10] = [
-    libc::SYS_exit,
-    libc::SYS_exit_group,
-    libc::SYS_execve,
-    libc::SYS_execveat,
-    libc::SYS_fork,
-    libc::SYS_vfork,
-    libc::SYS_clone,
-    libc::SYS_clone3,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_rt_sigprocmask,
-];
-
 const SIGTRAP_BIT: u64 = 1 << (libc::SIGTRAP - 1);
 /// Steps between looks at the clock.
 const CLOCK_INTERVAL: u64 = 64;
 /// Iterations of a repeated string instruction that are stepped; more run to a breakpoint.
 const STEPPED_REPEATS: u64 = 4;
-/// Instructions between a call of the C API and its arrival: those of PLT stubs.
-const MAX_STUB_STEPS: usize = 8;
 
 /// Records from where `thread` stands.
 ///
@@ -146,36 +111,30 @@ const MAX_STUB_STEPS: usize = 8;
 pub fn record(thread: Stopped, ctx: &Ctx<'_>, guide: &mut dyn Guide, limits: &Limits) -> Outcome {
     let begin = Instant::now();
     let tid = thread.tid();
-    let mut recorder = Recorder {
+    let stepper = Stepper {
         thread,
-        ctx,
-        guide,
         limits,
         memory: Memory::new(tid),
         text: TextCache::new(Memory::new(tid)),
-        factory: InstructionInfoFactory::new(),
         regs: Gprs::default(),
-        steps: Vec::new(),
-        depth: 0,
-        to_api: None,
-        asked: None,
-        entered_api: false,
         stats: Stats::default(),
         deadline: begin + limits.max_time,
         pin: None,
     };
+    let mut recorder = Recorder::new(stepper, ctx, guide, limits.max_steps);
     let unix_ms = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |d| d.as_millis() as u64);
-    let result = recorder.prepare().and_then(|prepared| {
-        let ended = recorder.run();
-        let tidied = recorder.tidy(&prepared);
+    let result = recorder.machine.prepare().and_then(|prepared| {
+        let ended = recorder.machine.deliver_pending().and_then(|()| recorder.run());
+        let tidied = recorder.machine.tidy(&prepared);
         let end = ended?;
         tidied?;
         Ok((prepared, end))
     });
-    recorder.stats.time = begin.elapsed();
-    let stats = recorder.stats;
+    let Recorder { machine, steps, .. } = recorder;
+    let mut stats = machine.stats;
+    stats.time = begin.elapsed();
     let result = match result {
         Ok((prepared, end)) => Ok(Recording {
             meta: Meta {
@@ -189,17 +148,17 @@ pub fn record(thread: Stopped, ctx: &Ctx<'_>, guide: &mut dyn Guide, limits: &Li
             images: ctx.images.clone(),
             anchor: ctx.anchor,
             start: prepared.start,
-            steps: std::mem::take(&mut recorder.steps),
+            steps,
             end,
         }),
         Err(fail) => Err(Aborted {
             reason: fail.reason,
-            ip: recorder.regs.rip,
-            steps: recorder.steps.len(),
+            ip: machine.regs.rip,
+            steps: steps.len(),
             detail: fail.detail,
         }),
     };
-    let thread = recorder.thread.death().is_none().then_some(recorder.thread);
+    let thread = machine.thread.death().is_none().then_some(machine.thread);
     Outcome { thread, result, stats }
 }
 
@@ -210,37 +169,20 @@ struct Prepared {
     trap_was_blocked: bool,
 }
 
-/// A call instruction, among the steps, whose target is a function of the C API.
-#[derive(Clone, Copy)]
-struct ToApi {
-    step: usize,
-    tail: bool,
-}
-
-struct Recorder<'a> {
+/// A stopped thread, as a machine.
+struct Stepper<'a> {
     thread: Stopped,
-    ctx: &'a Ctx<'a>,
-    guide: &'a mut dyn Guide,
     limits: &'a Limits,
     memory: Memory,
     text: TextCache,
-    factory: InstructionInfoFactory,
     /// Registers now.
     regs: Gprs,
-    steps: Vec<Step>,
-    /// Open inlined calls.
-    depth: i32,
-    to_api: Option<ToApi>,
-    /// The function whose inlining was decided at the call; the jump of its PLT stub is not asked about again.
-    asked: Option<u64>,
-    /// The thread is at the entry of a function of the C API, and steps into it.
-    entered_api: bool,
     stats: Stats,
     deadline: Instant,
     pin: Option<Pin>,
 }
 
-impl Recorder<'_> {
+impl Stepper<'_> {
     fn prepare(&mut self) -> Result<Prepared, Fail> {
         self.regs = self.thread.regs()?;
         let tid = self.thread.tid();
@@ -282,121 +224,12 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    fn run(&mut self) -> Result<End, Fail> {
-        if let Some(signal) = self.thread.pending_signal() {
-            self.signal(signal)?;
+    /// Delivers the signal that the thread was stopped for.
+    fn deliver_pending(&mut self) -> Result<(), Fail> {
+        match self.thread.pending_signal() {
+            Some(signal) => self.signal(signal),
+            None => Ok(()),
         }
-        loop {
-            if self.steps.len() >= self.limits.max_steps {
-                return Err(Abort::TooLong.into());
-            }
-            let ip = self.regs.rip;
-            if !std::mem::take(&mut self.entered_api)
-                && let Some(api) = (self.ctx.api)(ip)
-            {
-                match self.arrive_at_api(api)? {
-                    Some(end) => return Ok(end),
-                    None => continue,
-                }
-            }
-            let instruction = self.decode(ip)?;
-            match self.guide.on_inst(ip, &instruction, self.depth) {
-                Flow::Continue => {}
-                Flow::End(reason) => return Ok(End::Stopped { ip, reason }),
-                Flow::Abort(reason) => return Err(reason.into()),
-            }
-            if let Some(end) = self.execute(&instruction)? {
-                return Ok(end);
-            }
-        }
-    }
-
-    fn decode(&mut self, ip: u64) -> Result<Instruction, Fail> {
-        let mut bytes = [0; 15];
-        let have = self.text.read(ip, &mut bytes)?;
-        if have == 0 {
-            return Err(Abort::Unreadable.into());
-        }
-        let instruction = Decoder::with_ip(64, &bytes[..have], ip, DecoderOptions::NONE).decode();
-        if instruction.is_invalid() {
-            return Err(Fail {
-                reason: Abort::Undecodable,
-                detail: format!("{:02x?}", &bytes[..have]),
-            });
-        }
-        match refusal(&instruction) {
-            Some(reason) => Err(reason.into()),
-            None => Ok(instruction),
-        }
-    }
-
-    /// Executes one instruction, as a step of whatever kind.
-    fn execute(&mut self, instruction: &Instruction) -> Result<Option<End>, Fail> {
-        if let Some(to_api) = self.to_api {
-            // In a PLT stub on the way to the C API.
-            if self.steps.len() > to_api.step + MAX_STUB_STEPS {
-                return Err(Fail {
-                    reason: Abort::LostTrack,
-                    detail: "a stub that does not arrive".into(),
-                });
-            }
-            self.plain(instruction)?;
-            return Ok(None);
-        }
-        match instruction.flow_control() {
-            FlowControl::Call if instruction.mnemonic() == Mnemonic::Syscall => {
-                return self.syscall(instruction);
-            }
-            FlowControl::Call | FlowControl::IndirectCall => self.transfer(instruction, false)?,
-            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch => self.transfer(instruction, true)?,
-            FlowControl::Return => {
-                self.plain(instruction)?;
-                self.depth -= 1;
-            }
-            _ => self.plain(instruction)?,
-        }
-        Ok(None)
-    }
-
-    /// Steps over one instruction and records it.
-    fn plain(&mut self, instruction: &Instruction) -> Result<(), Fail> {
-        let before = self.regs;
-        let mut operands = operands::operands(&mut self.factory, instruction, &before)?;
-        let mut values = self.read_before(&operands);
-        self.step()?;
-        if operands::repeats(instruction) {
-            self.finish_repeat(instruction)?;
-            trim_repeat(instruction, &before, &self.regs, &mut operands, &mut values);
-        }
-        self.hide_trap_flag(instruction)?;
-        let next_ip = self.regs.rip;
-        if instruction.flow_control() == FlowControl::Next && next_ip != instruction.next_ip() {
-            return Err(Fail {
-                reason: Abort::LostTrack,
-                detail: format!("{:#x} led to {next_ip:#x}", before.rip),
-            });
-        }
-        let mem = operands
-            .iter()
-            .zip(values)
-            .map(|(operand, value)| self.access(operand, value))
-            .collect();
-        let inst = self.inst(instruction, next_ip, mem)?;
-        self.steps.push(Step::Inst(inst));
-        Ok(())
-    }
-
-    fn inst(&mut self, instruction: &Instruction, next_ip: u64, mem: SmallVec<[MemAccess; 1]>) -> Result<Inst, Fail> {
-        let mut bytes = [0; 15];
-        let len = instruction.len();
-        self.text.read(instruction.ip(), &mut bytes[..len])?;
-        let bytes = InstBytes::new(&bytes[..len]).ok_or(Abort::Undecodable)?;
-        Ok(Inst {
-            ip: instruction.ip(),
-            bytes,
-            next_ip,
-            mem,
-        })
     }
 
     /// The values of the operands that are read. Empty for those only written, and where there is no memory: the instruction will fault.
@@ -422,20 +255,6 @@ impl Recorder<'_> {
         value
     }
 
-    fn access(&self, operand: &Operand, before: Bytes) -> MemAccess {
-        let value = if operand.kind == AccessKind::Write {
-            self.read_value(operand)
-        } else {
-            before
-        };
-        MemAccess {
-            addr: operand.addr,
-            size: operand.size,
-            kind: operand.kind,
-            value,
-        }
-    }
-
     /// One PTRACE_SINGLESTEP that completes, whatever comes before it.
     fn step(&mut self) -> Result<(), Fail> {
         if let Some(pin) = &mut self.pin {
@@ -444,7 +263,7 @@ impl Recorder<'_> {
         self.step_where_it_is()
     }
 
-    /// [`Recorder::step`] without binding the thread to a processor.
+    /// [`Stepper::step`] without binding the thread to a processor.
     fn step_where_it_is(&mut self) -> Result<(), Fail> {
         loop {
             self.stats.single_steps += 1;
@@ -579,36 +398,69 @@ impl Recorder<'_> {
         self.regs = native::run_until(&mut self.thread, there, None, limit, names, &mut self.stats.signals)?;
         Ok(())
     }
+}
 
-    fn register_file(&self) -> Result<RegisterFile, Fail> {
+impl View for Stepper<'_> {
+    fn text(&mut self, address: u64, buffer: &mut [u8]) -> usize {
+        self.text.read(address, buffer).unwrap_or(0)
+    }
+
+    fn word(&mut self, address: u64) -> Option<u64> {
+        self.memory.read_u64(address).ok()
+    }
+}
+
+impl Machine for Stepper<'_> {
+    type Error = Fail;
+
+    fn regs(&self) -> &Gprs {
+        &self.regs
+    }
+
+    fn register_file(&mut self) -> Result<RegisterFile, Fail> {
         let mut file = RegisterFile::new(&self.regs, self.thread.xstate()?);
         file.rflags &= !(RESUME_FLAG | TRAP_FLAG);
         Ok(file)
     }
 
-    fn syscall(&mut self, instruction: &Instruction) -> Result<Option<End>, Fail> {
+    fn fetch(&mut self, ip: u64) -> Result<Fetched, Fail> {
+        let mut bytes = [0; 15];
+        let have = self.text.read(ip, &mut bytes)?;
+        recorder::decode(ip, &bytes[..have])
+    }
+
+    fn accesses(&mut self, factory: &mut InstructionInfoFactory, fetched: &Fetched) -> Result<Accesses, Fail> {
+        let operands = operands::operands(factory, &fetched.instruction, &self.regs)?;
+        let values = self.read_before(&operands);
+        Ok(operands.iter().zip(values).map(|(o, value)| o.access(value)).collect())
+    }
+
+    fn execute(&mut self, factory: &mut InstructionInfoFactory, fetched: &Fetched) -> Result<Accesses, Fail> {
+        let instruction = &fetched.instruction;
+        let before = self.regs;
+        let mut operands = operands::operands(factory, instruction, &before)?;
+        let mut values = self.read_before(&operands);
+        self.step()?;
+        if operands::repeats(instruction) {
+            self.finish_repeat(instruction)?;
+            operands::trim_repeat(instruction, &before, &self.regs, &mut operands, &mut values);
+        }
+        self.hide_trap_flag(instruction)?;
+        Ok(operands
+            .iter()
+            .zip(values)
+            .map(|(operand, before)| {
+                operand.access(if operand.kind == AccessKind::Write {
+                    self.read_value(operand)
+                } else {
+                    before
+                })
+            })
+            .collect())
+    }
+
+    fn syscall(&mut self, fetched: &Fetched) -> Result<(), Fail> {
         let number = self.regs.rax;
-        if REFUSED_SYSCALLS.iter().any(|&n| n as u64 == number) {
-            return Err(Fail {
-                reason: Abort::Syscall,
-                detail: format!("number {number}"),
-            });
-        }
-        match self.guide.on_syscall(number) {
-            Flow::Continue => {}
-            Flow::End(reason) => {
-                return Ok(Some(End::Stopped {
-                    ip: instruction.ip(),
-                    reason,
-                }));
-            }
-            Flow::Abort(reason) => {
-                return Err(Fail {
-                    reason,
-                    detail: format!("system call {number}"),
-                });
-            }
-        }
         self.unbind();
         self.step_where_it_is()?;
         if is_restart(self.regs.rax) {
@@ -617,16 +469,78 @@ impl Recorder<'_> {
                 detail: format!("number {number}, by a signal"),
             });
         }
-        self.hide_trap_flag(instruction)?;
-        if self.regs.rip != instruction.next_ip() {
-            return Err(Fail {
-                reason: Abort::LostTrack,
-                detail: format!("system call {number}"),
-            });
+        self.hide_trap_flag(&fetched.instruction)
+    }
+
+    fn run_until(&mut self, there: (u64, u64), names: Names) -> Result<(), Fail> {
+        self.native(there, self.limits.residual_time, names)
+    }
+
+    fn skip_to(&mut self, rip: u64, rsp: u64, rax: u64) -> Result<(), Fail> {
+        self.regs.rip = rip;
+        self.regs.rsp = rsp;
+        self.regs.rax = rax;
+        self.regs.orig_rax = u64::MAX;
+        self.regs.rflags &= !RESUME_FLAG;
+        self.thread.set_regs(&self.regs)?;
+        Ok(())
+    }
+
+    fn run_region(&mut self, enter: u64, leave: u64) -> Result<u64, Fail> {
+        let frame = self.regs.rsp;
+        let deadline = Instant::now() + self.limits.native_time;
+        // Past the first instruction of `enter`, so that the breakpoint there is for nested calls only.
+        self.step()?;
+        self.stats.native_runs += 1;
+        self.unbind();
+        let breakpoints = [
+            native::arm(&self.thread, 0, leave)?,
+            native::arm(&self.thread, 1, enter)?,
+        ];
+        let mut open = 1u32;
+        let result = loop {
+            let hit = native::run_to_hit(
+                &mut self.thread,
+                None,
+                deadline,
+                Abort::NativeTimeout,
+                &mut self.stats.signals,
+            );
+            let regs = match hit {
+                Ok(regs) => regs,
+                Err(fail) => break Err(fail),
+            };
+            if regs.rsp > frame {
+                break Err(Abort::NativeEscaped.into());
+            }
+            match regs.rip {
+                rip if rip == enter => open += 1,
+                rip if rip == leave => open -= 1,
+                _ => continue,
+            }
+            if open == 0 {
+                break if regs.rsp == frame {
+                    Ok(regs)
+                } else {
+                    Err(Abort::NativeEscaped.into())
+                };
+            }
+        };
+        for breakpoint in breakpoints {
+            breakpoint.clear(&self.thread)?;
         }
-        let inst = self.inst(instruction, self.regs.rip, SmallVec::new())?;
-        self.steps.push(Step::Inst(inst));
-        Ok(None)
+        self.regs = result?;
+        let return_address = self.memory.read_u64(frame)?;
+        let names = Names {
+            late: Abort::NativeTimeout,
+            escaped: Abort::NativeEscaped,
+        };
+        self.native(
+            (return_address, frame.wrapping_add(8)),
+            self.limits.residual_time,
+            names,
+        )?;
+        Ok(return_address)
     }
 }
 
@@ -634,64 +548,4 @@ impl Recorder<'_> {
 /// returned to a program.
 fn is_restart(rax: u64) -> bool {
     (-516..=-512).contains(&(rax as i64))
-}
-
-/// Why an instruction cannot be stepped or traced, if it cannot.
-fn refusal(instruction: &Instruction) -> Option<Abort> {
-    use Mnemonic::*;
-    match instruction.mnemonic() {
-        Int | Int1 | Int3 | Into | Ud0 | Ud1 | Ud2 | Hlt => return Some(Abort::Interrupt),
-        Iret | Iretd | Iretq | Retf | Sysenter | Sysexit | Sysexitq | Sysret | Sysretq => {
-            return Some(Abort::FarBranch);
-        }
-        Xbegin | Xabort | Xend => return Some(Abort::Transaction),
-        _ => {}
-    }
-    if instruction.is_call_far() || instruction.is_call_far_indirect() || instruction.is_jmp_far() {
-        return Some(Abort::FarBranch);
-    }
-    if instruction.is_jmp_far_indirect() {
-        return Some(Abort::FarBranch);
-    }
-    let to_ss = instruction.op_count() > 0
-        && instruction.op0_kind() == OpKind::Register
-        && instruction.op0_register() == Register::SS;
-    if to_ss || instruction.code() == Code::Popw_SS {
-        return Some(Abort::SegmentLoad);
-    }
-    None
-}
-
-/// `repe cmps` and `repne scas` may end early: the operands are what was really touched.
-fn trim_repeat(instruction: &Instruction, before: &Gprs, after: &Gprs, operands: &mut [Operand], values: &mut [Bytes]) {
-    if !matches!(
-        instruction.mnemonic(),
-        Mnemonic::Cmpsb
-            | Mnemonic::Cmpsw
-            | Mnemonic::Cmpsd
-            | Mnemonic::Cmpsq
-            | Mnemonic::Scasb
-            | Mnemonic::Scasw
-            | Mnemonic::Scasd
-            | Mnemonic::Scasq
-    ) {
-        return;
-    }
-    let done = before.rcx.wrapping_sub(after.rcx);
-    let back = before.rflags & (1 << 10) != 0;
-    for (operand, value) in operands.iter_mut().zip(values) {
-        let Some(element) = operand.element else {
-            continue;
-        };
-        let size = done.saturating_mul(u64::from(element)).min(u64::from(operand.size)) as u32;
-        if back {
-            // The touched part is the upper end, of which the value may have been cut off.
-            let cut = (operand.size - size) as usize;
-            operand.addr += cut as u64;
-            value.0.drain(..cut.min(value.0.len()));
-        } else {
-            value.0.truncate(size as usize);
-        }
-        operand.size = size;
-    }
 }

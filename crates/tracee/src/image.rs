@@ -195,7 +195,7 @@ fn read_mapped_file(pid: i32, region: &Region) -> Result<Vec<u8>> {
 
 fn open_checked(path: &str, inode: Option<u64>) -> Result<Vec<u8>, String> {
     use std::os::unix::fs::MetadataExt;
-    let file = File::open(path).map_err(|e| e.to_string())?;
+    let mut file = File::open(path).map_err(|e| e.to_string())?;
     let metadata = file.metadata().map_err(|e| e.to_string())?;
     if inode.is_some_and(|inode| inode != metadata.ino()) {
         return Err("another file now has that name".into());
@@ -203,7 +203,12 @@ fn open_checked(path: &str, inode: Option<u64>) -> Result<Vec<u8>, String> {
     if !metadata.is_file() || metadata.len() > MAX_FILE {
         return Err(format!("not a regular file of at most {MAX_FILE} bytes"));
     }
-    let mut bytes = Vec::new();
+    // Most that is mapped and no ELF file is large.
+    let mut bytes = vec![0; 4];
+    file.read_exact(&mut bytes).map_err(|e| e.to_string())?;
+    if bytes != *b"\x7fELF" {
+        return Err("no ELF file".into());
+    }
     file.take(MAX_FILE).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
     Ok(bytes)
 }

@@ -29,12 +29,14 @@ macro_rules! gprs {
         impl Index<usize> for Gprs {
             type Output = u64;
             /// The register that instructions encode as `index` (0 rax, 1 rcx, ... 15 r15). Panics above 15.
+            #[inline]
             fn index(&self, index: usize) -> &u64 {
                 match index { $($index => &self.$name,)* _ => panic!("general register {index} of 16") }
             }
         }
 
         impl IndexMut<usize> for Gprs {
+            #[inline]
             fn index_mut(&mut self, index: usize) -> &mut u64 {
                 match index { $($index => &mut self.$name,)* _ => panic!("general register {index} of 16") }
             }
@@ -55,6 +57,7 @@ gprs! {
 
 impl Gprs {
     /// The sixteen general registers in encoding order.
+    #[inline]
     pub fn array(&self) -> [u64; GPR_COUNT] {
         std::array::from_fn(|i| self[i])
     }

@@ -64,7 +64,8 @@ def section(settings):
 def killed(settings, cwd):
     """kill -9 of the target at a random instant."""
     for _ in range(settings.count(40, 5)):
-        run = Run(settings, [target("threads"), "3000000"], env=EAGER, cwd=cwd)
+        # Far longer than any delay below: it must not end by itself.
+        run = Run(settings, [target("threads"), "2000000000"], env=EAGER, cwd=cwd)
         run.daemon()
         time.sleep(settings.random.random() * 0.4)
         os.kill(run.pid, signal.SIGKILL)

@@ -2,11 +2,13 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use iced_x86::Instruction;
 use redmagic_record::abort::Abort;
+use redmagic_record::compare;
+use redmagic_record::emulate::{self, Emulated};
 use redmagic_record::guide::{CallAction, CallSite, Flow, Guide, ShimAction, ShimCallSite};
 use redmagic_record::recording::{Anchor, AnchorKind, Api, ImageRange, Inst, Recording, Step};
 use redmagic_record::stepping::{Ctx, Limits, Outcome, record};
@@ -115,16 +117,31 @@ impl Guide for Table {
     }
 }
 
-/// Records with the test program as the only own image.
-pub fn record_with(
-    thread: Stopped,
-    guide: &mut dyn Guide,
-    api: &dyn Fn(u64) -> Option<Api>,
-    limits: &Limits,
-) -> Outcome {
+/// Steps on which both recorders have agreed.
+pub static AGREED: AtomicUsize = AtomicUsize::new(0);
+
+impl Table {
+    /// One that gives the same answers.
+    fn twin(&self) -> Table {
+        Table {
+            calls: self.calls.clone(),
+            shim: self.shim.clone(),
+            ..Table::default()
+        }
+    }
+}
+
+/// Records with the test program as the only own image, by both recorders. They must agree, unless signals came or
+/// something must be executed for real; the answer is that of the stepping one.
+pub fn record_with(thread: Stopped, guide: &mut Table, api: &dyn Fn(u64) -> Option<Api>, limits: &Limits) -> Outcome {
     let pid = thread.tid();
+    with_ctx(pid, api, |ctx| record_both(thread, guide, limits, ctx))
+}
+
+/// Calls `with` with what is recorded: the test program is the only own image.
+pub fn with_ctx<R>(pid: i32, api: &dyn Fn(u64) -> Option<Api>, with: impl FnOnce(&Ctx<'_>) -> R) -> R {
     let image = Image::executable(pid, &Maps::read(pid).unwrap()).unwrap();
-    let ctx = Ctx {
+    with(&Ctx {
         program: image.path.clone(),
         images: vec![ImageRange {
             start: image.range.start,
@@ -138,8 +155,47 @@ pub fn record_with(
             return_address: 2,
         },
         api,
+    })
+}
+
+fn record_both(thread: Stopped, guide: &mut Table, limits: &Limits, ctx: &Ctx<'_>) -> Outcome {
+    let pid = thread.tid();
+    let mut twin = guide.twin();
+    let regs = thread.regs().unwrap();
+    let start = emulate::Start {
+        pid,
+        tid: pid,
+        regs,
+        vectors: thread.xstate().unwrap(),
     };
-    record(thread, &ctx, guide, limits)
+    let emulated = emulate::Emulator::new().unwrap().record(
+        &start,
+        ctx,
+        &mut twin,
+        &emulate::Limits {
+            max_steps: limits.max_steps,
+            max_time: std::time::Duration::from_millis(500),
+        },
+    );
+    assert_eq!(thread.regs().unwrap(), regs, "the thread was not touched");
+    let stepped = record(thread, ctx, guide, limits);
+    match (&emulated.0, &stepped.result) {
+        (Emulated::NeedsReal { reason, ip }, _) => println!("emulation: {reason} at {ip:#x}"),
+        (Emulated::Done(emulated), Ok(recording)) if recording.meta.signals == 0 => {
+            let emulated = emulated.as_ref().as_ref().expect("stepping succeeded, emulation");
+            assert_eq!(compare::difference(emulated, recording), None);
+            assert_eq!(twin.seen_calls, guide.seen_calls);
+            assert_eq!(twin.seen_shim, guide.seen_shim);
+            assert_eq!(twin.depths, guide.depths);
+            AGREED.fetch_add(recording.steps.len(), SeqCst);
+            println!("both agree on {} steps", recording.steps.len());
+        }
+        (Emulated::Done(emulated), Err(aborted)) => {
+            println!("{:?}, stepped {aborted}", emulated.as_ref().as_ref().err())
+        }
+        _ => {}
+    }
+    stepped
 }
 
 pub fn no_api(_: u64) -> Option<Api> {

@@ -1,0 +1,368 @@
+//! The emulating recorder gives the stepping recorder's answer: `record_with` compares them, and here both must succeed.
+
+mod common;
+use common::*;
+use redmagic_record::emulate::{Emulated, Emulator, Limits as EmulateLimits, Start};
+use redmagic_record::guide::CallAction;
+use redmagic_record::stepping::Limits;
+use redmagic_tracee::testing::shared_words;
+use std::sync::atomic::Ordering::SeqCst;
+
+/// Records `function(words, b, c)` both ways.
+fn both(function: *const (), arguments: [u64; 2], calls: &[(u64, CallAction)]) {
+    let words = shared_words();
+    for (i, word) in words.iter().enumerate().take(60) {
+        word.store(0x0123_4567_89ab_cdef_u64.rotate_left(i as u32 * 7), SeqCst);
+    }
+    let child = spinning_child(words, || {});
+    let mut thread = stop(child.pid);
+    send_into(
+        &mut thread,
+        function as u64,
+        [words.as_ptr() as u64, arguments[0], arguments[1]],
+    );
+    let mut guide = Table {
+        calls: calls.iter().copied().collect(),
+        ..Table::default()
+    };
+    let before = AGREED.load(SeqCst);
+    let outcome = record_with(thread, &mut guide, &no_api, &Limits::default());
+    check(&outcome.result.expect("stepped"));
+    assert!(AGREED.load(SeqCst) > before, "nothing was emulated");
+}
+
+/// Integer instructions: carries, widths, high bytes, counts beyond the width, rsp as an operand, locks.
+#[unsafe(naked)]
+extern "C" fn integers() {
+    std::arch::naked_asm!(
+        "mov rax, [rdi]",
+        "mov rbx, [rdi + 8]",
+        "add rax, rbx",
+        "adc rbx, [rdi + 16]",
+        "sbb dword ptr [rdi + 24], eax",
+        "mov ah, bl",
+        "add al, ah",
+        "xchg bh, [rdi + 33]",
+        "movzx ecx, ah",
+        "movsx rdx, byte ptr [rdi + 41]",
+        "shl rax, cl",
+        "shr ebx, cl",
+        "sar dl, 7",
+        "mov cl, 0",
+        "shl eax, cl",
+        "mov cl, 70",
+        "rol rbx, cl",
+        "rcr word ptr [rdi + 50], 3",
+        "shld rax, rbx, 13",
+        "shrd [rdi + 56], ebx, cl",
+        "imul rax, rbx",
+        "imul ecx, [rdi + 64], -77",
+        "mul qword ptr [rdi + 72]",
+        "xor edx, edx",
+        "mov ecx, 12345",
+        "div rcx",
+        "cqo",
+        "idiv qword ptr [rdi + 80]",
+        "movsxd rax, dword ptr [rdi + 84]",
+        "neg rax",
+        "not word ptr [rdi + 90]",
+        "inc byte ptr [rdi + 95]",
+        "dec rdx",
+        "bsf rcx, rax",
+        "bsr rdx, [rdi + 96]",
+        "bt rax, 70",
+        "bts rax, rcx",
+        "btr dword ptr [rdi + 104], 3",
+        "bswap rbx",
+        "setg cl",
+        "setb [rdi + 110]",
+        "cmovle rax, [rdi + 112]",
+        "lock add [rdi + 120], rax",
+        "lock xadd [rdi + 128], rbx",
+        "mov rax, [rdi + 136]",
+        "lock cmpxchg [rdi + 136], rcx",
+        "lock cmpxchg [rdi + 144], rcx",
+        "mov rcx, rsp",
+        "sub rsp, 24",
+        "mov [rsp + 8], rcx",
+        "lea rsp, [rsp + 8]",
+        "add rcx, rsp",
+        "cmp rsp, [rdi + 152]",
+        "mov rsp, [rsp]",
+        "mov rax, fs:[0]",
+        "lea ecx, [rax + rcx * 4 - 9]",
+        "lea cx, [rax + 5]",
+        "cwde",
+        "stc",
+        "cmc",
+        "lahf",
+        "sahf",
+        "test qword ptr [rip + {constant}], 1",
+        "nop dword ptr [rax + rax]",
+        "ret",
+        constant = sym CONSTANT,
+    )
+}
+
+static CONSTANT: u64 = 0x55;
+
+#[test]
+fn integer_instructions() {
+    both(integers as *const (), [0, 0], &[]);
+}
+
+/// Scalar and packed SSE, x87, rounding, comparisons to flags.
+#[unsafe(naked)]
+extern "C" fn vectors() {
+    std::arch::naked_asm!(
+        "cvtsi2sd xmm0, rdi",
+        "cvtsi2sd xmm1, dword ptr [rdi + 4]",
+        "divsd xmm0, xmm1",
+        "movsd [rdi + 8], xmm0",
+        "mulsd xmm1, [rdi + 8]",
+        "sqrtsd xmm2, xmm1",
+        "ucomisd xmm2, xmm0",
+        "ja 2f",
+        "addsd xmm0, xmm0",
+        "2: cvttsd2si rax, xmm0",
+        "cvtsd2ss xmm3, xmm1",
+        "movss [rdi + 20], xmm3",
+        "movups xmm4, [rdi + 3]",
+        "pxor xmm5, xmm5",
+        "pshufd xmm6, xmm4, 0x1b",
+        "paddq xmm6, xmm4",
+        "punpcklbw xmm6, xmm5",
+        "pcmpeqb xmm6, xmm4",
+        "pmovmskb ecx, xmm6",
+        "movaps xmm7, [rip + {aligned}]",
+        "andpd xmm7, xmm0",
+        "movaps [rsp - 24], xmm7",
+        "movq rdx, xmm7",
+        "movq xmm8, rdx",
+        "xorps xmm8, [rip + {aligned}]",
+        "fld qword ptr [rdi + 8]",
+        "fld1",
+        "faddp",
+        "fstp tbyte ptr [rdi + 32]",
+        "fld tbyte ptr [rdi + 32]",
+        "fistp qword ptr [rdi + 48]",
+        "fnstcw [rdi + 56]",
+        "stmxcsr [rdi + 60]",
+        "ret",
+        aligned = sym ALIGNED,
+    )
+}
+
+#[repr(align(16))]
+struct Aligned([u64; 2]);
+static ALIGNED: Aligned = Aligned([0x7fff_ffff_ffff_ffff, 0x0011_2233_4455_6677]);
+
+#[test]
+fn vector_and_x87_instructions() {
+    assert_eq!(ALIGNED.0[0], i64::MAX as u64);
+    both(vectors as *const (), [0, 0], &[]);
+}
+
+/// AVX: the upper halves live on, and `vzeroupper` ends them.
+#[unsafe(naked)]
+extern "C" fn avx() {
+    std::arch::naked_asm!(
+        "vmovupd ymm0, [rdi + 8]",
+        "vaddpd ymm1, ymm0, ymm0",
+        "vextractf128 xmm2, ymm1, 1",
+        "vmovdqu [rdi + 40], ymm1",
+        "vpxor xmm3, xmm3, xmm3",
+        "vzeroupper",
+        "vmovdqu [rdi + 72], ymm1",
+        "andn rax, rdi, rsi",
+        "shlx rcx, rax, rdi",
+        "tzcnt rdx, rcx",
+        "ret",
+    )
+}
+
+#[test]
+fn avx_instructions() {
+    if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("bmi2") {
+        both(avx as *const (), [0, 0], &[]);
+    }
+}
+
+/// String instructions up and down, repeated and not.
+#[unsafe(naked)]
+extern "C" fn strings() {
+    std::arch::naked_asm!(
+        "mov rdx, rdi",
+        "lea rsi, [rdx + 8]",
+        "lea rdi, [rdx + 64]",
+        "mov ecx, 19",
+        "rep movsb",
+        "mov ecx, 3",
+        "mov rax, [rdx]",
+        "rep stosq",
+        "std",
+        "lea rsi, [rdx + 40]",
+        "lea rdi, [rdx + 200]",
+        "mov ecx, 4",
+        "rep movsd",
+        "movsw",
+        "lodsb",
+        "cld",
+        "lea rdi, [rdx + 64]",
+        "mov al, [rdx + 17]",
+        "mov ecx, 60",
+        "repne scasb",
+        "lea rsi, [rdx + 8]",
+        "lea rdi, [rdx + 64]",
+        "mov ecx, 30",
+        "repe cmpsb",
+        "setb al",
+        "mov ecx, 0",
+        "rep stosb",
+        "repe cmpsb",
+        "ret",
+    )
+}
+
+#[test]
+fn string_instructions() {
+    both(strings as *const (), [0, 0], &[]);
+}
+
+/// Everything that moves rsp or rip.
+#[unsafe(naked)]
+extern "C" fn control() {
+    std::arch::naked_asm!(
+        "push rbp",
+        "mov rbp, rsp",
+        "push -5",
+        "push qword ptr [rdi]",
+        "push rsp",
+        "pop rax",
+        "pop rcx",
+        "cmp rax, rcx",
+        "pushfq",
+        "pop rdx",
+        "push rdx",
+        "popfq",
+        "jb 2f",
+        "ja 2f",
+        "ud2",
+        "2: mov ecx, 3",
+        "3: inc rax",
+        "loop 3b",
+        "jrcxz 4f",
+        "ud2",
+        "4: lea rax, [rip + {callee}]",
+        "call rax",
+        "mov [rdi + 8], rax",
+        "push 7",
+        "call qword ptr [rdi + 8]",
+        "lea rax, [rip + 5f]",
+        "jmp rax",
+        "ud2",
+        "5: leave",
+        "ret",
+        callee = sym pops_an_argument,
+    )
+}
+
+#[unsafe(naked)]
+extern "C" fn pops_an_argument() {
+    std::arch::naked_asm!("ret 8")
+}
+
+#[test]
+fn stack_and_control_flow() {
+    both(control as *const (), [0, 0], &[]);
+}
+
+/// Calls two functions of libc, whose instructions are whatever suits this processor.
+#[unsafe(naked)]
+extern "C" fn library() {
+    std::arch::naked_asm!(
+        "push rbx",
+        "mov rbx, rdi",
+        "lea rdi, [rbx + 160]",
+        "mov rsi, rbx",
+        "mov edx, 77",
+        "call [rip + {memcpy}@GOTPCREL]",
+        "mov rdi, rbx",
+        "call [rip + {strlen}@GOTPCREL]",
+        "mov [rbx], rax",
+        "pop rbx",
+        "ret",
+        memcpy = sym libc::memcpy,
+        strlen = sym libc::strlen,
+    )
+}
+
+#[test]
+fn residual_calls_are_emulated_through() {
+    both(library as *const (), [0, 0], &[]);
+}
+
+/// What faults, and system calls, are left to the thread itself, which nothing has happened to.
+#[unsafe(naked)]
+extern "C" fn faults() {
+    std::arch::naked_asm!("mov [rdi], rsi", "mov rax, [rdx]", "ret")
+}
+
+#[unsafe(naked)]
+extern "C" fn divides() {
+    std::arch::naked_asm!("mov rax, rsi", "mov [rdi], rax", "cqo", "idiv rdx", "ret")
+}
+
+#[unsafe(naked)]
+extern "C" fn misaligned() {
+    std::arch::naked_asm!("mov [rdi], rsi", "movaps xmm0, [rdi + 8]", "ret")
+}
+
+#[unsafe(naked)]
+extern "C" fn asks_the_kernel() {
+    std::arch::naked_asm!("mov [rdi], rsi", "mov eax, 39", "syscall", "ret")
+}
+
+fn needs_real(function: *const (), arguments: [u64; 2]) -> &'static str {
+    let words = shared_words();
+    words[0].store(4242, SeqCst);
+    let child = spinning_child(words, || {});
+    let mut thread = stop(child.pid);
+    send_into(
+        &mut thread,
+        function as u64,
+        [words.as_ptr() as u64, arguments[0], arguments[1]],
+    );
+    let start = Start {
+        pid: child.pid,
+        tid: child.pid,
+        regs: thread.regs().unwrap(),
+        vectors: thread.xstate().unwrap(),
+    };
+    let limits = EmulateLimits {
+        max_steps: 100,
+        max_time: std::time::Duration::from_secs(1),
+    };
+    let mut guide = Table::default();
+    let (emulated, stats) = with_ctx(child.pid, &no_api, |ctx| {
+        Emulator::new().unwrap().record(&start, ctx, &mut guide, &limits)
+    });
+    assert_eq!(words[0].load(SeqCst), 4242, "the copy is written, the target is not");
+    assert!(stats.instructions > 0);
+    match emulated {
+        Emulated::NeedsReal { reason, .. } => reason,
+        Emulated::Done(result) => panic!("{result:?}"),
+    }
+}
+
+#[test]
+fn what_cannot_be_emulated_is_named_and_leaves_no_trace() {
+    assert_eq!(needs_real(faults as *const (), [1, 16]), "memory that cannot be read");
+    assert_eq!(needs_real(divides as *const (), [1, 0]), "a division that faults");
+    assert_eq!(
+        needs_real(divides as *const (), [i64::MIN as u64, u64::MAX]),
+        "a division that faults"
+    );
+    assert_eq!(needs_real(misaligned as *const (), [1, 0]), "a misaligned operand");
+    assert_eq!(needs_real(asks_the_kernel as *const (), [1, 0]), "a system call");
+}
