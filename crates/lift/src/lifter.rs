@@ -261,7 +261,11 @@ impl Lifter {
         let base = part(self, base)?;
         let index = part(self, index)?;
         // An encoding may have a scale without an index.
-        let scale = if index.is_none() { 1 } else { instruction.memory_index_scale() };
+        let scale = if index.is_none() {
+            1
+        } else {
+            instruction.memory_index_scale()
+        };
         let flags = MemFlags::new(scale, false);
         // iced sign-extends a 32-bit displacement; only `mov` with a 64-bit offset has more.
         let (base, disp) = match i32::try_from(disp as i64) {

@@ -49,9 +49,16 @@ fn main() -> Result<()> {
         let percent = |n: u64| 100.0 * n as f64 / total as f64;
         let count = |class| -> u64 {
             let of_class = coverage.mnemonics(class);
-            of_class.iter().filter(|(name, _)| !PADDING.contains(name)).map(|(_, n)| n).sum()
+            of_class
+                .iter()
+                .filter(|(name, _)| !PADDING.contains(name))
+                .map(|(_, n)| n)
+                .sum()
         };
-        println!("  {total} instructions, and {padding} of padding; {} undecodable bytes", coverage.undecodable);
+        println!(
+            "  {total} instructions, and {padding} of padding; {} undecodable bytes",
+            coverage.undecodable
+        );
         for (class, name) in [
             (Class::Modelled, "modelled"),
             (Class::Native, "native"),
