@@ -6,7 +6,7 @@
 use redmagic_ir::opcode::{Immediate, Kind};
 use redmagic_ir::trace::ExitStore;
 use redmagic_ir::{
-    Abi, Builder, End, MemFlags, Native, NativeMem, Op, Opcode, Reg, Snapshot, Trace, Type, Value, flags, types,
+    Abi, Builder, End, MemFlags, Native, NativeMem, Op, Opcode, Reg, Snapshot, Trace, Type, Value, Via, flags, types,
 };
 
 use crate::random::Random;
@@ -212,6 +212,7 @@ impl Generator {
             .collect();
         Snapshot {
             pc: r.integer(),
+            via: Via::Counted,
             regs,
             stores,
         }

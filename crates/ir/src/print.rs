@@ -237,6 +237,10 @@ impl Piece<'_> {
     fn write_snapshot(&self, f: &mut fmt::Formatter<'_>, snapshot: &Snapshot) -> fmt::Result {
         let mut list = List::new();
         f.write_str("{")?;
+        if let Some(name) = snapshot.via.name() {
+            list.next(f)?;
+            f.write_str(name)?;
+        }
         if !matches!(&self.trace.end, End::Jump { snapshot: s, .. } if std::ptr::eq(s, snapshot)) || snapshot.pc != 0 {
             list.next(f)?;
             write!(f, "pc={:#x}", snapshot.pc)?;

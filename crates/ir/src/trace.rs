@@ -232,6 +232,32 @@ pub struct ExitStore {
     pub disp: i32,
 }
 
+/// Where an exit leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Via {
+    /// To the original code; when it has become hot, to a trace of its own.
+    #[default]
+    Counted,
+    /// To the original code, always: an exit that says nothing about what the program does.
+    Silent,
+    /// To the entry of this trace, through its anchor's slot, in the state that the anchor's call is in; the pc is that of the call.
+    Restart,
+}
+
+impl Via {
+    /// All, in order.
+    pub const ALL: [Via; 3] = [Via::Counted, Via::Silent, Via::Restart];
+
+    /// The word in the text form; none for the ordinary one.
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            Via::Counted => None,
+            Via::Silent => Some("silent"),
+            Via::Restart => Some("restart"),
+        }
+    }
+}
+
 /// What the machine's state is when the trace is left here.
 ///
 /// Sparse: a register that is not listed holds what it held at the entry of the trace.
@@ -239,6 +265,8 @@ pub struct ExitStore {
 pub struct Snapshot {
     /// Where the original code goes on.
     pub pc: u64,
+    /// Where a guard leads; `Counted` everywhere else.
+    pub via: Via,
     /// Registers that differ from the entry, in register order.
     pub regs: Vec<(Reg, Value)>,
     /// Stores to make on the way out, in this order.

@@ -1,7 +1,7 @@
 //! The architectural state during lifting, and what the instruction families share.
 
 use iced_x86::{EncodingKind, Instruction, OpKind, Register};
-use redmagic_ir::{Addr, Builder, Cond, End, MemFlags, Reg, Snapshot, Trace, Type, Value};
+use redmagic_ir::{Addr, Builder, Cond, End, MemFlags, Reg, Snapshot, Trace, Type, Value, Via};
 
 use crate::{Refusal, insn, native};
 
@@ -128,6 +128,7 @@ impl Lifter {
             .collect();
         Snapshot {
             pc,
+            via: Via::Counted,
             regs: changed,
             stores: Vec::new(),
         }

@@ -8,7 +8,7 @@
 //! operand   = NAME | number [ ":" TYPE ]              ; the type only where the table leaves it open
 //! number    = [ "-" ] ( DECIMAL | "0x" HEX | FLOAT )
 //! address   = "[" [ operand ":" ] [ operand ] [ "+" ] [ operand "*" SCALE ] [ ("+" | "-") DISPLACEMENT ] "]" [ "aligned" ]
-//! snapshot  = "{" [ "pc=" NUMBER ] { "," REGISTER "=" operand } { "," "store." TYPE operand "," address } "}"
+//! snapshot  = "{" [ [ ( "silent" | "restart" ) "," ] "pc=" NUMBER ] { "," REGISTER "=" operand } { "," "store." TYPE operand "," address } "}"
 //! native    = "{" "pc=" NUMBER "," "bytes=" HEX [ "," "in(" REGISTER "=" operand ... ")" ] [ "," "out(" REGISTER ... ")" ]
 //!             { "," "mem(" ( operand | "any" ) "," SIZE "," ( "r" | "w" | "rw" ) ")" } "}"
 //! end       = "exit" snapshot | "branch" operand "," NUMBER snapshot | "jump" operand snapshot | "repeat" snapshot

@@ -5,7 +5,7 @@ use super::{ParseError, Parser, Result, is_name};
 use crate::flags;
 use crate::opcode::Kind;
 use crate::reg::Reg;
-use crate::trace::{ExitStore, MemFlags, Native, NativeMem, Op, Snapshot, Value};
+use crate::trace::{ExitStore, MemFlags, Native, NativeMem, Op, Snapshot, Value, Via};
 use crate::types::{self, Type};
 
 /// A number as it stands in the text.
@@ -262,6 +262,13 @@ impl<'a> Parser<'a> {
         self.newlines();
         let mut first = true;
         if with_pc {
+            for via in Via::ALL {
+                if via.name().is_some_and(|name| self.keyword(name).is_ok()) {
+                    snapshot.via = via;
+                    self.sign(',')?;
+                    self.newlines();
+                }
+            }
             self.keyword("pc")?;
             self.sign('=')?;
             snapshot.pc = self.number64("an address")?;
