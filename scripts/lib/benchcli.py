@@ -1,6 +1,8 @@
 """The subcommands of scripts/bench."""
 
 import argparse
+import json
+import math
 import re
 import shutil
 import subprocess
@@ -166,6 +168,58 @@ def finish_overhead(arguments, suite, results, wrong, overall):
     return 0
 
 
+def recording(root, arguments):
+    """What recording costs: both recorders on the same start states, and how long threads wait."""
+    lua, redmagic = lua_paths(root), redmagic_path(root)
+    print(f"{'program':<16} {'both ways':>9} {'emul. ns':>9} {'step. ns':>9} {'ratio':>6} {'ns exec.':>9} {'stepped':>8} {'pauses':>7} {'median us':>9} {'99 % us':>8}", flush=True)
+    rows, pauses, broken = [], [], []
+    for program in benchrun.programs(root / "bench" / "lua", arguments.only):
+        size = [str(OVERHEAD_SIZES[program.stem])] if program.stem in OVERHEAD_SIZES and not arguments.full else []
+        command = [redmagic, "run", "--stats", "{stats}", "--", lua["annotated"], program, *size]
+        # Both ways: the thread waits for its steps too, so that the pauses are measured in runs of their own.
+        both = run_once(command, env={"REDMAGIC_RECORDER": "2", "REDMAGIC_RECORDSHARE": "100"}, stats=True).stats
+        waits, stepped = [], 0
+        for _ in range(arguments.runs):
+            alone = run_once(command, stats=True).stats
+            waits += alone.get("pauses_us", [])
+            stepped += alone.get("stepped", 0)
+        if not both or both["emulated_ns"] == 0 or both["stepped_ns"] == 0:
+            broken.append(program.stem)
+            print(f"{program.stem:<16} nothing was recorded both ways", flush=True)
+            continue
+        row = {
+            "name": program.stem, "agreed": both["recorders_agreed"], "differed": both["recorders_differed"],
+            "emulated_ns": both["emulated_ns"], "stepped_ns": both["stepped_ns"], "executed_ns": both["executed_ns"],
+            "ratio": both["stepped_ns"] / both["emulated_ns"], "stepped": stepped, "pauses": len(waits), "needs_real": both["needs_real"],
+        }
+        rows.append(row)
+        pauses += waits
+        if row["differed"]:
+            broken.append(program.stem)
+        print(
+            f"{row['name']:<16} {row['agreed']:9} {row['emulated_ns']:9.0f} {row['stepped_ns']:9.0f} {row['ratio']:6.0f} {row['executed_ns']:9.0f} "
+            f"{stepped:8} {len(waits):7} {quantile(waits, 0.5):9.0f} {quantile(waits, 0.99):8.0f}",
+            flush=True,
+        )
+    if rows:
+        emulated, stepped = geomean(r["emulated_ns"] for r in rows), geomean(r["stepped_ns"] for r in rows)
+        print(f"geomean: {emulated:.0f} ns a recorded instruction emulating, {stepped:.0f} stepping: {stepped / emulated:.0f} times; "
+              f"{geomean(r['executed_ns'] for r in rows):.0f} ns an executed instruction")
+        print(f"{len(pauses)} pauses: median {quantile(pauses, 0.5):.0f} us, 99th percentile {quantile(pauses, 0.99):.0f} us, longest {max(pauses, default=0)} us; "
+              f"{sum(r['stepped'] for r in rows)} recordings were stepped")
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps({"suite": "record", "results": rows, "pause_p99_us": quantile(pauses, 0.99), "pauses": len(pauses)}, indent=1) + "\n")
+    if broken:
+        print(f"bench: recorders differ, or nothing was recorded: {', '.join(broken)}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def quantile(values, share):
+    """The value that a share of all values do not exceed; 0 of none."""
+    ordered = sorted(values)
+    return ordered[max(1, math.ceil(share * len(ordered))) - 1] if ordered else 0
+
+
 def positive(text):
     value = int(text)
     if value < 1:
@@ -179,12 +233,15 @@ def main(root, argv):
     for name, runs, text in (
         ("lua", 3, "the suite of bench/lua: plain against redmagic run"),
         ("short", 7, "the short scripts of bench/short: plain against redmagic run"),
+        ("record", 3, "what recording costs, emulating and stepping, and how long threads wait for it"),
         ("overhead", 25, "plain against annotated with no daemon (processor time)"),
     ):
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("--json", metavar="FILE", help="write the results as JSON")
         sub.add_argument("--runs", type=positive, default=runs, metavar="N", help=f"pairs of runs for each program (default {runs})")
         sub.add_argument("--only", metavar="NAME,...", help="only these programs")
+        if name == "record":
+            sub.add_argument("--full", action="store_true", help="programs at their full sizes")
         if name == "overhead":
             sub.add_argument("--callgrind", action="store_true", help="count instructions with valgrind: repeatable, in place of times")
             sub.add_argument("--limit", type=float, metavar="PERCENT", help="fail when the geomean is above")
@@ -192,6 +249,8 @@ def main(root, argv):
     try:
         if arguments.command == "overhead":
             return overhead(root, arguments)
+        if arguments.command == "record":
+            return recording(root, arguments)
         return compare(root, arguments.command, root / "bench" / arguments.command, arguments)
     except (MissingBuild, BenchError) as error:
         print(f"bench: {error}", file=sys.stderr)

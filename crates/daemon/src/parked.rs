@@ -2,6 +2,7 @@
 
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use redmagic_engine::Job;
 use redmagic_engine::graph::Origin;
@@ -89,6 +90,14 @@ impl Wait {
         session.park_state(area).load(Ordering::Acquire) == PARK_POSTED
             && ParkFrame::read(session, session.park_u64(area, offset_of!(ParkArea, wait_rsp)))
                 .is_ok_and(|frame| frame.wait() == self)
+    }
+
+    /// How long ago it began. The shim writes seconds and nanoseconds of CLOCK_MONOTONIC, and they are the
+    /// target's word: nonsense gives nonsense, and nothing worse.
+    pub fn age(self) -> Duration {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+        let began = Duration::from_secs(self.0[0]).saturating_add(Duration::from_nanos(self.0[1]));
+        now.saturating_sub(began)
     }
 }
 

@@ -34,7 +34,7 @@ use redmagic_tracee::maps::Maps;
 use redmagic_tracee::process::Status;
 use redmagic_tracee::thread::{self, Options, Stopped, WaitOutcome};
 
-use crate::parked::{self, ParkFrame};
+use crate::parked::{self, ParkFrame, Wait};
 use crate::session::{Session, Work, lock};
 use crate::watch::{Watch, Watched};
 
@@ -51,6 +51,36 @@ pub struct Counts {
     pub agreed: u64,
     /// Made both ways and different.
     pub differed: u64,
+    /// How long threads waited while they were recorded by emulation.
+    pub pauses: Pauses,
+}
+
+/// How long threads waited, in microseconds.
+#[derive(Debug, Clone, Default)]
+pub struct Pauses(Vec<u32>);
+
+impl Pauses {
+    /// Most that are kept; a session that has more is not judged by the later ones.
+    const KEPT: usize = 1 << 16;
+
+    fn add(&mut self, pause: Duration) {
+        if self.0.len() < Self::KEPT {
+            self.0.push(u32::try_from(pause.as_micros()).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// The pause that a share (0 to 1) of all pauses do not exceed, in microseconds; 0 if there was none.
+    pub fn quantile(&self, share: f64) -> u32 {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let rank = (share * sorted.len() as f64).ceil() as usize;
+        sorted.get(rank.max(1) - 1).copied().unwrap_or(0)
+    }
+
+    /// All of them, in order.
+    pub fn all(&self) -> &[u32] {
+        &self.0
+    }
 }
 
 /// What one recorder did.
@@ -60,13 +90,17 @@ pub struct Cost {
     pub recordings: u64,
     /// Instructions in them.
     pub instructions: u64,
+    /// Instructions executed for them: those in calls that are kept as calls are not recorded, but
+    /// emulated. Stepping runs them natively and does not count them.
+    pub executed: u64,
     /// Time for them.
     pub time: Duration,
 }
 
 impl Cost {
-    fn add(&mut self, result: &Result<Recording, Aborted>, time: Duration) {
+    fn add(&mut self, result: &Result<Recording, Aborted>, executed: u64, time: Duration) {
         self.recordings += 1;
+        self.executed += executed;
         self.instructions += result.as_ref().map_or_else(|a| a.steps, |r| r.steps.len()) as u64;
         self.time += time;
     }
@@ -144,21 +178,22 @@ impl<'a> Recorder<'a> {
             Some(emulator) => match scene.emulate(emulator, work, tid) {
                 Tried::Gone => return,
                 Tried::NeedsReal => None,
-                Tried::Done(made) => Some(*made),
+                Tried::Done(made, wait) => Some((*made, wait)),
             },
             None => None,
         };
-        if let Some((result, lessons)) = &emulated
+        if let Some(((result, lessons), wait)) = &emulated
             && !self.both
         {
             // The thread runs on while its code is compiled.
             session.release(work.area);
+            lock(&session.recorders).pauses.add(wait.age());
             return finish(session, &work.job, result, lessons, began.elapsed());
         }
         let Some((result, lessons)) = self.step(&scene, work, tid) else {
             return;
         };
-        if let Some((emulated, _)) = &emulated {
+        if let Some(((emulated, _), _)) = &emulated {
             compare(session, emulated, &result);
         }
         finish(session, &work.job, &result, &lessons, began.elapsed());
@@ -204,8 +239,8 @@ enum Tried {
     Gone,
     /// It must be stepped.
     NeedsReal,
-    /// Done.
-    Done(Box<Made>),
+    /// Done, for the thread that is in this wait.
+    Done(Box<Made>, Wait),
 }
 
 fn out_of_time(reason: Abort) -> bool {
@@ -461,9 +496,9 @@ impl<'a> Scene<'a> {
                     Tried::NeedsReal
                 }
                 Emulated::Done(result) => {
-                    counts.emulated.add(&result, stats.time);
+                    counts.emulated.add(&result, stats.instructions, stats.time);
                     self.say("emulated", &result, stats.time);
-                    Tried::Done(Box::new((*result, policy.lessons)))
+                    Tried::Done(Box::new((*result, policy.lessons)), wait)
                 }
             }
         })
@@ -488,7 +523,7 @@ impl<'a> Scene<'a> {
             self.say("stepped", &outcome.result, outcome.stats.time);
             lock(&self.session.recorders)
                 .stepped
-                .add(&outcome.result, outcome.stats.time);
+                .add(&outcome.result, outcome.stats.single_steps, outcome.stats.time);
             if let Some(mut thread) = outcome.thread {
                 thread.release();
             }

@@ -316,7 +316,9 @@ impl Server {
 fn write_stats(session: &Session, ending: &Ending, path: &std::path::Path) {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
     let seconds = |t: nix::sys::time::TimeVal| t.tv_sec() as f64 + t.tv_usec() as f64 / 1e6;
+    let pauses_us = lock(&session.recorders).pauses.all().to_vec();
     let stats = Stats {
+        pauses_us,
         status: status::status(session),
         daemon_cpu_s: usage.map_or(0.0, |u| seconds(u.user_time()) + seconds(u.system_time())),
         daemon_peak_rss_kb: usage.map_or(0, |u| u.max_rss() as u64),

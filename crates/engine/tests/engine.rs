@@ -286,6 +286,21 @@ fn roots_of_bytecode_that_ended_are_dropped() {
 }
 
 #[test]
+fn a_dropped_tree_is_never_valid_again() {
+    let mut world = World::new(Params::default());
+    let mut declared = Declarations::default();
+    declared.add(KIND_CONSTANT_MEMORY, key(1).id - 8, 64, 7);
+    world.engine.redeclare(declared);
+    let trace = world.install_loop(key(1));
+    let valid = world.engine.graph().traces[trace as usize].valid;
+    world.engine.validate(1);
+    assert_eq!(world.word(valid), 1, "its block is still declared");
+    world.engine.redeclare(Declarations::default());
+    world.engine.validate(2);
+    assert_eq!(world.word(valid), 1, "whoever is in it leaves at the next comparison");
+}
+
+#[test]
 fn a_disabled_branch_loses_its_trace_and_gets_no_other() {
     let mut world = World::new(Params::default());
     world.install_loop(key(1));
