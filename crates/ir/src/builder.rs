@@ -289,6 +289,17 @@ impl Builder {
         })
     }
 
+    /// Appends `checkpoint`.
+    pub fn checkpoint(&mut self, snapshot: usize) -> Value {
+        self.push(Op {
+            code: Opcode::Checkpoint,
+            ty: Type::Void,
+            imm: 0,
+            aux: snapshot as i32,
+            args: [Value::NONE; 4],
+        })
+    }
+
     /// Appends `call`.
     pub fn call(&mut self, target: Value, abi: Abi, snapshot: usize) -> Value {
         self.push(Op {
@@ -311,6 +322,11 @@ impl Builder {
             aux: index as i32,
             args: [Value::NONE; 4],
         })
+    }
+
+    /// Adds native operations to the pool, for operations that are appended with [`Builder::push`].
+    pub fn natives(&mut self, natives: &[Native]) {
+        self.trace.natives.extend_from_slice(natives);
     }
 
     /// Forgets the operations from index `len` on, and what only they refer to. Constants stay.

@@ -479,6 +479,9 @@ macro_rules! for_each_op {
             GuardTrue guard_true "guard.true" Fixed (c: I1) Snap -> Void, Guard;
             /// Goes on if `c` is false, else leaves through the snapshot.
             GuardFalse guard_false "guard.false" Fixed (c: I1) Snap -> Void, Guard;
+            /// Does nothing. A place where the trace can be left: the state before the instruction that the operations after it
+            /// come from, for passes that put in guards of their own.
+            Checkpoint checkpoint "checkpoint" Fixed () Snap -> Void, Guard;
             /// A residual call of the code at `target` with the machine in the state of the snapshot: the first instruction of the
             /// callee is next, the return address is on the stack, the snapshot's pc is that address. Gives all registers.
             Call call "call" Fixed (target: I64) Abi -> Tup, Everything;

@@ -10,7 +10,7 @@
 //! here). Neither are the segment bases, which belong to the thread. A tail call is a jump after which the *caller's*
 //! return address is on the stack, so that is guarded first.
 
-use iced_x86::{FlowControl, Instruction};
+use iced_x86::{FlowControl, Instruction, OpKind};
 use redmagic_ir::{Abi, Addr, Cond, End, Reg, Snapshot, Trace, Type, Value};
 
 use crate::{Lifter, Refusal};
@@ -119,7 +119,16 @@ pub fn lift_recording(steps: impl IntoIterator<Item = Step>, ending: Ending) -> 
     let mut lifter = Lifter::new();
     for (index, step) in steps.into_iter().enumerate() {
         let result = match step {
-            Step::Instruction { instruction, next } => lifter.lift(&instruction, Some(next)).map(|_| ()),
+            Step::Instruction { instruction, next } => {
+                if (0..instruction.op_count()).any(|n| instruction.op_kind(n) == OpKind::Memory) {
+                    let before = lifter.snapshot(instruction.ip());
+                    let b = lifter.builder();
+                    b.origin(instruction.ip());
+                    let snapshot = b.snapshot(before);
+                    b.checkpoint(snapshot);
+                }
+                lifter.lift(&instruction, Some(next)).map(|_| ())
+            }
             Step::Residual {
                 instruction,
                 target,

@@ -150,6 +150,33 @@ impl Evaluator {
         Ok(left)
     }
 
+    /// The bits of the result of each operation in the last run, by index; those that were not reached have what an
+    /// earlier run left.
+    pub fn values(&self) -> &[u128] {
+        &self.slots
+    }
+
+    /// The result of an operation without effects on constants of the trace's pool. `None` if it has effects, an
+    /// operand is no constant, or it is `reg`, `phi` or `get`.
+    pub fn fold(&mut self, trace: &Trace, op: &Op) -> Option<u128> {
+        let constant = |value: &Value| value.is_none() || value.as_constant().is_some();
+        if !op.code.effects().is_pure()
+            || matches!(op.code, Opcode::Reg | Opcode::Phi | Opcode::Get)
+            || !op.operands().iter().all(constant)
+        {
+            return None;
+        }
+        let regs = Regs::default();
+        let mut nothing = SparseMemory::new();
+        let mut cx = Context {
+            trace,
+            entry: &regs,
+            host: &mut nothing,
+            mxcsr: regs.mxcsr,
+        };
+        self.op(&mut cx, op).ok()
+    }
+
     #[inline]
     fn arg(&self, trace: &Trace, value: Value) -> u128 {
         match value.as_op() {
@@ -218,7 +245,7 @@ impl Evaluator {
                 return Ok(0);
             }
             O::Lea => self.address(trace, op.args[0], op.args[1], Value::NONE, op),
-            O::LoopHead | O::Fence => 0,
+            O::LoopHead | O::Fence | O::Checkpoint => 0,
             O::Phi => return Ok(wide(0)),
 
             O::Add => a(0).wrapping_add(a(1)),

@@ -1,0 +1,506 @@
+//! What the forward passes share: the trace that grows, and what is known about it.
+
+use redmagic_ir::eval::Evaluator;
+use redmagic_ir::opcode::Effects;
+use redmagic_ir::{Builder, End, Op, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
+use rustc_hash::FxHashMap;
+
+use crate::forward::memory::{Extents, MemoryState};
+use crate::forward::{Pass, Step};
+
+/// Memory that does not change.
+pub trait ConstantMemory {
+    /// The `size` bytes (1, 2, 4, 8 or 16) at `address` as a little-endian number, if they never change.
+    fn load(&self, address: u64, size: u32) -> Option<Constant>;
+}
+
+/// A word of constant memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Constant {
+    /// Its bits.
+    pub bits: u128,
+    /// Whether the program declared it, so that it may end.
+    pub declared: bool,
+}
+
+/// Nothing is constant.
+impl ConstantMemory for () {
+    fn load(&self, _: u64, _: u32) -> Option<Constant> {
+        None
+    }
+}
+
+/// What comes with a trace.
+pub struct Input<'a> {
+    /// Registers to guard at the entry, and their values there; left silently when they differ.
+    pub entry: &'a [(Reg, u64)],
+    /// Where such a guard leaves to.
+    pub start_pc: u64,
+    /// What each operation of the lifted trace gave when it was recorded; empty, or as long as the trace.
+    pub observed: &'a [Option<u128>],
+    /// What does not change.
+    pub constants: &'a dyn ConstantMemory,
+    /// Addresses of two 32-bit words: the current generation of constant memory, and the one that the trace is valid
+    /// for. Without it declared memory is not relied on.
+    pub generation: Option<(u64, u64)>,
+    /// After how many turns a loop goes back to the entry of the trace.
+    pub iterations: u64,
+    /// Addresses of anchors' calls: where an exit with `Via::Restart` stands.
+    pub restart_pc: u64,
+}
+
+impl Default for Input<'_> {
+    fn default() -> Self {
+        Input {
+            entry: &[],
+            start_pc: 0,
+            observed: &[],
+            constants: &(),
+            generation: None,
+            iterations: 1024,
+            restart_pc: 0,
+        }
+    }
+}
+
+/// Why a trace cannot be optimised.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failed {
+    /// There is no such pass.
+    #[error("there is no pass {0:?}; there are {list}", list = crate::PASSES.join(", "))]
+    UnknownPass(String),
+    /// A guard that always fails.
+    #[error("the guard of operation {0} can never hold: the recording contradicts itself, or a pass is wrong")]
+    Contradiction(usize),
+    /// A loop whose body does not settle.
+    #[error("the loop does not come to rest")]
+    Unsettled,
+}
+
+/// What is known at a point of the chain, to go back to.
+#[derive(Clone)]
+pub(crate) struct Saved {
+    b: Builder,
+    observed: Vec<Option<u128>>,
+    equal: FxHashMap<Value, Value>,
+    feasible: FxHashMap<Value, u32>,
+    numbers: FxHashMap<Op, Value>,
+    memory: MemoryState,
+    fresh: bool,
+}
+
+/// The state of the forward chain.
+pub struct Cx<'a> {
+    /// The new trace.
+    pub b: Builder,
+    /// What comes with the trace.
+    pub input: &'a Input<'a>,
+    /// What each operation of the new trace gave when it was recorded, if that is known.
+    pub observed: Vec<Option<u128>>,
+    /// Values that guards have shown to be equal to another one.
+    pub equal: FxHashMap<Value, Value>,
+    /// For flags: which combinations of CF, ZF, SF, OF and PF are possible (see [`crate::forward::known`]).
+    pub feasible: FxHashMap<Value, u32>,
+    /// Equal operations.
+    pub numbers: FxHashMap<Op, Value>,
+    /// What memory holds.
+    pub memory: MemoryState,
+    /// The state before the current instruction, if the trace can still be left there: nothing of the instruction has been
+    /// done yet that cannot be done again.
+    pub checkpoint: Option<Snapshot>,
+    /// Whether the generation was compared since the program's own code last ran.
+    pub fresh: bool,
+    /// Constant memory that was relied on.
+    relied_on: Vec<u64>,
+    passes: &'a [&'static dyn Pass],
+    eval: Evaluator,
+    failed: Option<Failed>,
+    /// The operation of the old trace that is being fed.
+    at: usize,
+}
+
+impl<'a> Cx<'a> {
+    /// An empty trace.
+    pub fn new(passes: &'a [&'static dyn Pass], input: &'a Input<'a>) -> Cx<'a> {
+        Cx {
+            b: Builder::new(),
+            input,
+            observed: Vec::new(),
+            equal: FxHashMap::default(),
+            feasible: FxHashMap::default(),
+            numbers: FxHashMap::default(),
+            memory: MemoryState::default(),
+            checkpoint: None,
+            fresh: false,
+            relied_on: Vec::new(),
+            passes,
+            eval: Evaluator::new(),
+            failed: None,
+            at: 0,
+        }
+    }
+
+    /// What is known now.
+    pub(crate) fn save(&self) -> Saved {
+        Saved {
+            b: self.b.clone(),
+            observed: self.observed.clone(),
+            equal: self.equal.clone(),
+            feasible: self.feasible.clone(),
+            numbers: self.numbers.clone(),
+            memory: self.memory.clone(),
+            fresh: self.fresh,
+        }
+    }
+
+    /// Goes back to what was known then.
+    pub(crate) fn restore(&mut self, saved: &Saved) {
+        let saved = saved.clone();
+        self.b = saved.b;
+        self.observed = saved.observed;
+        self.equal = saved.equal;
+        self.feasible = saved.feasible;
+        self.numbers = saved.numbers;
+        self.memory = saved.memory;
+        self.fresh = saved.fresh;
+        self.checkpoint = None;
+    }
+
+    /// The addresses of the declared constant memory that was relied on.
+    pub fn relied_on(&self) -> Vec<u64> {
+        self.relied_on.clone()
+    }
+
+    /// Notes that declared constant memory is relied on.
+    pub fn rely_on(&mut self, address: u64) {
+        if !self.relied_on.contains(&address) {
+            self.relied_on.push(address);
+        }
+    }
+
+    /// What stands for a value: a constant or older value that a guard has shown it to equal.
+    pub fn canonical(&self, mut value: Value) -> Value {
+        while let Some(other) = self.equal.get(&value) {
+            value = *other;
+        }
+        value
+    }
+
+    /// The same for a part of an address, which may be absent.
+    pub fn canonical_or_none(&self, value: Value) -> Value {
+        if value.is_none() { value } else { self.canonical(value) }
+    }
+
+    fn canonical_op(&self, mut op: Op) -> Op {
+        for arg in &mut op.args {
+            if !arg.is_none() {
+                *arg = self.canonical(*arg);
+            }
+        }
+        op
+    }
+
+    /// The definition of a value, unless it is a constant.
+    pub fn def(&self, value: Value) -> Option<&Op> {
+        self.b.trace().ops.get(value.as_op()?)
+    }
+
+    /// The definition of a value if it is this operation.
+    pub fn def_of(&self, value: Value, code: Opcode) -> Option<&Op> {
+        self.def(value).filter(|op| op.code == code)
+    }
+
+    /// The bits of a constant.
+    pub fn constant(&self, value: Value) -> Option<u128> {
+        self.b.trace().constant(value)
+    }
+
+    /// The bits of an integer constant.
+    pub fn int(&self, value: Value) -> Option<u64> {
+        self.constant(value).map(|bits| bits as u64)
+    }
+
+    /// What a value was when it was recorded.
+    pub fn seen(&self, value: Value) -> Option<u128> {
+        match value.as_op() {
+            Some(index) => self.observed.get(index).copied().flatten(),
+            None => self.constant(value),
+        }
+    }
+
+    /// The result of an operation without effects on constants.
+    pub fn fold_constants(&mut self, op: &Op) -> Option<Value> {
+        let ty = op.result();
+        if matches!(ty, Type::Void | Type::Tuple) {
+            return None;
+        }
+        let bits = self.eval.fold(self.b.trace(), op)?;
+        // Of undefined flags the constant has what the evaluator gives.
+        Some(self.b.constant(ty, bits))
+    }
+
+    /// An operation with these operands.
+    pub fn op(code: Opcode, ty: Type, imm: u8, operands: &[Value]) -> Op {
+        let mut args = [Value::NONE; 4];
+        args[..operands.len()].copy_from_slice(operands);
+        Op {
+            code,
+            ty,
+            imm,
+            aux: 0,
+            args,
+        }
+    }
+
+    /// Feeds a new operation without immediates.
+    pub fn make(&mut self, code: Opcode, ty: Type, operands: &[Value]) -> Value {
+        self.feed(Cx::op(code, ty, 0, operands), None)
+    }
+
+    /// Feeds one operation, whose operands are values of the new trace, through the passes. `seen` is what it gave when it was
+    /// recorded. Gives the value that stands for it; [`Value::NONE`] if it was dropped.
+    pub fn feed(&mut self, op: Op, seen: Option<u128>) -> Value {
+        let mut op = self.canonical_op(op);
+        for pass in self.passes {
+            match pass.visit(self, op, seen) {
+                Step::Next(other) => op = self.canonical_op(other),
+                Step::Is(value) => return self.canonical(value),
+                Step::Gone => return Value::NONE,
+            }
+        }
+        let value = self.b.push(op);
+        self.observed.push(seen);
+        let effects = op.code.effects();
+        if effects.has(Effects::WRITE) || effects.has(Effects::BARRIER) {
+            self.checkpoint = None;
+        }
+        for pass in self.passes {
+            pass.appended(self, &op, value);
+        }
+        if op.code == Opcode::Call {
+            self.forget();
+        }
+        value
+    }
+
+    /// Feeds a guard whose snapshot is in terms of the new trace.
+    pub fn guard(&mut self, condition: Value, expected: bool, snapshot: Snapshot) {
+        let index = self.b.snapshot(snapshot);
+        let code = if expected {
+            Opcode::GuardTrue
+        } else {
+            Opcode::GuardFalse
+        };
+        let mut op = Cx::op(code, Type::Void, 0, &[condition]);
+        op.aux = index as i32;
+        self.feed(op, None);
+    }
+
+    /// Guards that `value` is `expected`, at the checkpoint; false if there is none.
+    pub fn guard_equal(&mut self, value: Value, expected: u64) -> bool {
+        let value = self.canonical(value);
+        if self.int(value) == Some(expected) {
+            return true;
+        }
+        let Some(snapshot) = self.checkpoint.clone() else {
+            return false;
+        };
+        let expected = self.b.int(Type::I64, expected);
+        let flags = self.make(Opcode::FlagsSub, Type::I64, &[value, expected]);
+        let same = self.feed(
+            Cx::op(Opcode::Cond, Type::Void, redmagic_ir::Cond::E.code(), &[flags]),
+            Some(1),
+        );
+        self.guard(same, true, snapshot);
+        true
+    }
+
+    /// Makes sure that the generation of constant memory was compared; false if that cannot be done here.
+    pub fn freshen(&mut self) -> bool {
+        if self.fresh {
+            return true;
+        }
+        let (Some((current, valid)), Some(mut snapshot)) = (self.input.generation, self.checkpoint.clone()) else {
+            return false;
+        };
+        snapshot.via = Via::Silent;
+        let [current, valid] = [current, valid].map(|address| {
+            let address = self.b.int(Type::I64, address);
+            self.make(Opcode::Load, Type::I32, &[address, Value::NONE, Value::NONE])
+        });
+        let flags = self.make(Opcode::FlagsSub, Type::I32, &[current, valid]);
+        let same = self.feed(
+            Cx::op(Opcode::Cond, Type::Void, redmagic_ir::Cond::E.code(), &[flags]),
+            Some(1),
+        );
+        self.guard(same, true, snapshot);
+        self.fresh = true;
+        true
+    }
+
+    /// Ends what is known: the program's own code runs. Nothing but constants, the stack pointer and what the callee keeps
+    /// may be live across it, so values from before are not to be found again.
+    pub fn forget(&mut self) {
+        self.numbers.clear();
+        self.memory.forget();
+        self.fresh = false;
+        self.checkpoint = None;
+    }
+
+    /// The trace cannot go the way that it was recorded.
+    pub fn contradiction(&mut self) {
+        self.failed.get_or_insert(Failed::Contradiction(self.at));
+    }
+
+    /// A snapshot of the old trace in terms of the new one.
+    pub fn map_snapshot(&self, snapshot: &Snapshot, map: &dyn Fn(Value) -> Value) -> Snapshot {
+        let mut snapshot = snapshot.clone();
+        for (_, value) in &mut snapshot.regs {
+            *value = self.canonical(map(*value));
+        }
+        for store in &mut snapshot.stores {
+            store.value = self.canonical(map(store.value));
+            store.base = self.canonical(map(store.base));
+        }
+        snapshot
+    }
+
+    /// Feeds one operation of another trace. `map` gives the new value of an old one.
+    pub(crate) fn feed_from(
+        &mut self,
+        trace: &Trace,
+        index: usize,
+        map: &dyn Fn(&mut Builder, Value) -> Value,
+        snapshot: &dyn Fn(&mut Cx<'_>, &Snapshot) -> Snapshot,
+        seen: Option<u128>,
+    ) -> Result<Value, Failed> {
+        self.at = index;
+        let mut op = trace.ops[index];
+        for arg in &mut op.args {
+            if !arg.is_none() {
+                *arg = map(&mut self.b, *arg);
+            }
+        }
+        if let Some(old) = op.snapshot() {
+            let new = snapshot(self, &trace.snapshots[old]);
+            if op.code == Opcode::Checkpoint {
+                self.checkpoint = Some(new.clone());
+            }
+            op.aux = self.b.snapshot(new) as i32;
+        }
+        if op.code == Opcode::Native {
+            let mut native = trace.natives[op.aux as usize].clone();
+            for (_, value) in &mut native.inputs {
+                *value = map(&mut self.b, *value);
+                *value = self.canonical(*value);
+            }
+            for mem in &mut native.mem {
+                if let Some(address) = mem.addr {
+                    let address = map(&mut self.b, address);
+                    mem.addr = Some(self.canonical(address));
+                }
+            }
+            // The builder has no way to add a native without its operation.
+            self.checkpoint = None;
+            self.memory.forget();
+            let value = self.b.native(native);
+            self.observed.push(None);
+            return Ok(value);
+        }
+        let value = self.feed(op, seen);
+        match self.failed.take() {
+            Some(failed) => Err(failed),
+            None => Ok(value),
+        }
+    }
+
+    /// Feeds a whole trace.
+    pub(crate) fn feed_trace(&mut self, trace: &Trace) -> Result<Trace, Failed> {
+        let mut values: Vec<Value> = Vec::with_capacity(trace.ops.len());
+        self.memory.extents = Extents::of(trace, self.input.observed);
+        self.guard_entry();
+        for (index, op) in trace.ops.iter().enumerate() {
+            if let Some(pc) = trace.origin(index)
+                && trace.origins.binary_search_by_key(&(index as u32), |o| o.0).is_ok()
+            {
+                self.b.origin(pc);
+            }
+            let seen = self.input.observed.get(index).copied().flatten();
+            if op.code == Opcode::Reg {
+                // Once for each register, also those that the entry guards have read.
+                let reg = op.reg().expect("verified");
+                let value = self.entry_register(reg, seen);
+                values.push(value);
+                continue;
+            }
+            let map = |b: &mut Builder, value: Value| lookup(b, trace, &values, value);
+            let snapshot = |cx: &mut Cx<'_>, old: &Snapshot| {
+                let mut new = old.clone();
+                for (_, value) in &mut new.regs {
+                    *value = lookup(&mut cx.b, trace, &values, *value);
+                    *value = cx.canonical(*value);
+                }
+                new
+            };
+            let value = self.feed_from(trace, index, &map, &snapshot, seen)?;
+            values.push(value);
+        }
+        let mut end = trace.end.clone();
+        let map = |cx: &mut Cx<'_>, value: &mut Value| {
+            *value = lookup(&mut cx.b, trace, &values, *value);
+            *value = cx.canonical(*value);
+        };
+        match &mut end {
+            End::Branch { cond, .. } => map(self, cond),
+            End::Jump { target, .. } => map(self, target),
+            _ => {}
+        }
+        if let Some(snapshot) = end.snapshot_mut() {
+            for (_, value) in &mut snapshot.regs {
+                map(self, value);
+            }
+        }
+        let mut out = self.b.trace().clone();
+        out.end = end;
+        Ok(out)
+    }
+
+    /// The value of a register at the entry.
+    fn entry_register(&mut self, reg: Reg, seen: Option<u128>) -> Value {
+        let op = Cx::op(Opcode::Reg, reg.ty(), reg.index() as u8, &[]);
+        let existing = self.b.trace().ops.iter().position(|other| *other == op);
+        if let Some(index) = existing {
+            if self.observed[index].is_none() {
+                self.observed[index] = seen;
+            }
+            return self.canonical(Value::op(index));
+        }
+        self.feed(op, seen)
+    }
+
+    fn guard_entry(&mut self) {
+        debug_assert!(self.b.is_empty());
+        let input = self.input;
+        for (reg, expected) in input.entry {
+            let value = self.entry_register(*reg, Some(u128::from(*expected)));
+            self.checkpoint = Some(Snapshot {
+                pc: input.start_pc,
+                ..Snapshot::default()
+            });
+            self.guard_equal(value, *expected);
+        }
+        self.checkpoint = None;
+    }
+}
+
+/// What stands for a value of the old trace.
+fn lookup(b: &mut Builder, trace: &Trace, values: &[Value], value: Value) -> Value {
+    match (value.as_op(), value.as_constant()) {
+        (Some(index), _) => values[index],
+        (_, Some(index)) => {
+            let constant = trace.constants[index];
+            b.constant(constant.ty, constant.bits)
+        }
+        _ => value,
+    }
+}

@@ -1,0 +1,177 @@
+//! Dead code: operations whose results nothing needs, checkpoints, phis that feed only themselves.
+//!
+//! Floating-point operations stay: their sticky exception bits are part of the state at every exit. Loads go, though
+//! they might have faulted: a program that runs on after a fault of its own interpreter's loads is not supported.
+
+use redmagic_ir::opcode::Effects;
+use redmagic_ir::{End, Op, Opcode, Snapshot, Trace, Value};
+
+/// Whether an operation stays although nothing uses its result.
+pub(crate) fn stays(op: &Op) -> bool {
+    let effects = op.code.effects();
+    match op.code {
+        Opcode::Checkpoint => false,
+        _ => [
+            Effects::WRITE,
+            Effects::GUARD,
+            Effects::BARRIER,
+            Effects::TRAP,
+            Effects::FP,
+        ]
+        .into_iter()
+        .any(|effect| effects.has(effect)),
+    }
+}
+
+/// The operations that something needs.
+pub fn live(trace: &Trace) -> Vec<bool> {
+    let mut live = vec![false; trace.ops.len()];
+    let mut work: Vec<usize> = Vec::new();
+    let mut need = |value: Value, live: &mut Vec<bool>, work: &mut Vec<usize>| {
+        if let Some(index) = value.as_op()
+            && !live[index]
+        {
+            live[index] = true;
+            work.push(index);
+        }
+    };
+    let snapshot = |snapshot: &Snapshot, need: &mut dyn FnMut(Value)| {
+        for (_, value) in &snapshot.regs {
+            need(*value);
+        }
+        for store in &snapshot.stores {
+            need(store.value);
+            need(store.base);
+        }
+    };
+    for (index, op) in trace.ops.iter().enumerate() {
+        if stays(op) {
+            need(Value::op(index), &mut live, &mut work);
+        }
+    }
+    match &trace.end {
+        End::Branch { cond, .. } => need(*cond, &mut live, &mut work),
+        End::Jump { target, .. } => need(*target, &mut live, &mut work),
+        _ => {}
+    }
+    if let Some(end) = trace.end.snapshot() {
+        snapshot(end, &mut |value| need(value, &mut live, &mut work));
+    }
+    while let Some(index) = work.pop() {
+        let op = &trace.ops[index];
+        for value in op.operands() {
+            if !value.is_none() {
+                need(*value, &mut live, &mut work);
+            }
+        }
+        if let Some(at) = op.snapshot() {
+            snapshot(&trace.snapshots[at], &mut |value| need(value, &mut live, &mut work));
+        }
+        if op.code == Opcode::Native {
+            let native = &trace.natives[op.aux as usize];
+            for (_, value) in &native.inputs {
+                need(*value, &mut live, &mut work);
+            }
+            for mem in &native.mem {
+                if let Some(address) = mem.addr {
+                    need(address, &mut live, &mut work);
+                }
+            }
+        }
+        if op.code == Opcode::Phi
+            && let End::Loop { carried } = &trace.end
+            && let Some((_, next)) = carried.iter().find(|(phi, _)| phi.as_op() == Some(index))
+        {
+            need(*next, &mut live, &mut work);
+        }
+    }
+    live
+}
+
+/// Removes what nothing needs.
+#[must_use]
+pub fn dce(trace: Trace) -> Trace {
+    let live = live(&trace);
+    keep(trace, &live)
+}
+
+/// The trace with the operations that are marked.
+pub(crate) fn keep(mut trace: Trace, kept: &[bool]) -> Trace {
+    let mut map = vec![Value::NONE; trace.ops.len()];
+    let mut count = 0;
+    for (index, kept) in kept.iter().enumerate() {
+        if *kept {
+            map[index] = Value::op(count);
+            count += 1;
+        }
+    }
+    let origins = std::mem::take(&mut trace.origins);
+    let new_index = |old: u32| kept[..(old as usize).min(kept.len())].iter().filter(|k| **k).count() as u32;
+    for (first, pc) in origins {
+        let first = new_index(first);
+        match trace.origins.last_mut() {
+            Some(last) if last.0 == first => last.1 = pc,
+            _ => trace.origins.push((first, pc)),
+        }
+    }
+    let mut index = 0;
+    trace.ops.retain(|_| {
+        index += 1;
+        kept[index - 1]
+    });
+    rewrite(&mut trace, &|value| match value.as_op() {
+        Some(index) => map[index],
+        None => value,
+    });
+    trace
+}
+
+/// Replaces every value that the trace refers to. Snapshots and natives that no operation has any more are left as they are.
+pub(crate) fn rewrite(trace: &mut Trace, map: &dyn Fn(Value) -> Value) {
+    let change = |value: &mut Value| {
+        if !value.is_none() {
+            *value = map(*value);
+        }
+    };
+    let change_snapshot = |snapshot: &mut Snapshot| {
+        snapshot.regs.iter_mut().for_each(|(_, value)| change(value));
+        for store in &mut snapshot.stores {
+            change(&mut store.value);
+            change(&mut store.base);
+        }
+    };
+    let mut done = vec![false; trace.snapshots.len()];
+    for op in &mut trace.ops {
+        op.args.iter_mut().for_each(change);
+        if let Some(at) = op.snapshot()
+            && !std::mem::replace(&mut done[at], true)
+        {
+            change_snapshot(&mut trace.snapshots[at]);
+        }
+        if op.code == Opcode::Native {
+            let native = &mut trace.natives[op.aux as usize];
+            native.inputs.iter_mut().for_each(|(_, value)| change(value));
+            native
+                .mem
+                .iter_mut()
+                .filter_map(|mem| mem.addr.as_mut())
+                .for_each(change);
+        }
+    }
+    match &mut trace.end {
+        End::Branch { cond, .. } => change(cond),
+        End::Jump { target, .. } => change(target),
+        End::Loop { carried } => carried.retain_mut(|(phi, next)| {
+            change(phi);
+            if phi.is_none() {
+                return false;
+            }
+            change(next);
+            true
+        }),
+        _ => {}
+    }
+    if let Some(snapshot) = trace.end.snapshot_mut() {
+        change_snapshot(snapshot);
+    }
+}

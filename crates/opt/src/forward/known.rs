@@ -1,0 +1,195 @@
+//! What guards have shown.
+//!
+//! After a guard its condition is a constant. If the condition is an equality with a constant, the value is that constant
+//! from then on. Of flags it is known which combinations of CF, ZF, SF, OF and PF are still possible, as a set of 32: so one
+//! guard decides every other condition on the same comparison that it implies.
+
+use redmagic_ir::{Cond, Op, Opcode, Type, Value};
+
+use super::{Pass, Step};
+use crate::cx::Cx;
+
+/// See the module.
+pub struct Known;
+
+const CF: u32 = 1;
+const ZF: u32 = 2;
+const SF: u32 = 4;
+const OF: u32 = 8;
+const PF: u32 = 16;
+
+/// Whether a condition holds for a combination of flags.
+fn holds(code: u8, flags: u32) -> bool {
+    let has = |bit: u32| flags & bit != 0;
+    let positive = match code >> 1 {
+        0 => has(OF),
+        1 => has(CF),
+        2 => has(ZF),
+        3 => has(CF) || has(ZF),
+        4 => has(SF),
+        5 => has(PF),
+        6 => has(SF) != has(OF),
+        _ => has(ZF) || has(SF) != has(OF),
+    };
+    positive != (code & 1 == 1)
+}
+
+/// The set of combinations for which a condition holds.
+fn set_of(code: u8) -> u32 {
+    (0..32)
+        .filter(|flags| holds(code, *flags))
+        .fold(0, |set, flags| set | 1 << flags)
+}
+
+/// The combinations that an operation can give.
+fn possible(code: Opcode) -> u32 {
+    let of = |test: fn(u32) -> bool| (0..32).filter(|f| test(*f)).fold(0, |set, f| set | 1u32 << f);
+    match code {
+        // Equal: no borrow, no sign, no overflow.
+        Opcode::FlagsSub => of(|f| f & ZF == 0 || f & (CF | SF | OF) == 0 && f & PF != 0),
+        Opcode::FlagsLogic => of(|f| f & (CF | OF) == 0 && (f & ZF == 0 || f & SF == 0 && f & PF != 0)),
+        // Unordered sets CF, ZF and PF.
+        Opcode::FlagsUcomi | Opcode::FlagsComi => of(|f| {
+            f & (SF | OF) == 0 && (f & PF == 0 && f & (CF | ZF) != CF | ZF || f & (CF | ZF | PF) == CF | ZF | PF)
+        }),
+        _ => u32::MAX,
+    }
+}
+
+impl Pass for Known {
+    fn name(&self) -> &'static str {
+        "known"
+    }
+
+    fn visit(&self, cx: &mut Cx<'_>, op: Op, _: Option<u128>) -> Step {
+        match op.code {
+            Opcode::Cond => {
+                let feasible = feasible(cx, op.args[0]);
+                let set = set_of(op.imm);
+                if feasible & set == 0 {
+                    return Step::Is(cx.b.constant(Type::I1, 0));
+                }
+                if feasible & !set == 0 {
+                    return Step::Is(cx.b.constant(Type::I1, 1));
+                }
+                Step::Next(op)
+            }
+            Opcode::GuardTrue | Opcode::GuardFalse => match cx.int(op.args[0]) {
+                Some(found) => {
+                    if (found != 0) != (op.code == Opcode::GuardTrue) {
+                        cx.contradiction();
+                    }
+                    Step::Gone
+                }
+                None => Step::Next(op),
+            },
+            _ => Step::Next(op),
+        }
+    }
+
+    fn appended(&self, cx: &mut Cx<'_>, op: &Op, _: Value) {
+        if matches!(op.code, Opcode::GuardTrue | Opcode::GuardFalse) {
+            learn(cx, op.args[0], op.code == Opcode::GuardTrue);
+        }
+    }
+}
+
+fn feasible(cx: &Cx<'_>, flags: Value) -> u32 {
+    match cx.feasible.get(&flags) {
+        Some(set) => *set,
+        None => cx.def(flags).map_or(u32::MAX, |op| possible(op.code)),
+    }
+}
+
+fn equate(cx: &mut Cx<'_>, value: Value, ty: Type, bits: u64) {
+    if value.as_op().is_none() {
+        return;
+    }
+    let constant = cx.b.constant(ty, u128::from(bits));
+    cx.equal.insert(value, constant);
+    // What it was made from, where that follows.
+    let Some(op) = cx.def(value).copied() else { return };
+    let from = op.args[0];
+    match op.code {
+        Opcode::Zext if u128::from(bits) <= cx.b.type_of(from).mask() => {
+            let ty = cx.b.type_of(from);
+            let from = cx.canonical(from);
+            equate(cx, from, ty, bits);
+        }
+        Opcode::Sext => {
+            let ty = cx.b.type_of(from);
+            let from = cx.canonical(from);
+            equate(cx, from, ty, bits & ty.mask() as u64);
+        }
+        Opcode::Bitcast if op.ty.bits() <= 64 && matches!(cx.b.type_of(from), Type::I32 | Type::I64) => {
+            let ty = cx.b.type_of(from);
+            let from = cx.canonical(from);
+            equate(cx, from, ty, bits);
+        }
+        _ => {}
+    }
+}
+
+/// A condition was shown to hold, or not.
+fn learn(cx: &mut Cx<'_>, condition: Value, truth: bool) {
+    let known = cx.b.constant(Type::I1, u128::from(truth));
+    cx.equal.insert(condition, known);
+    let Some(op) = cx.def(condition).copied() else { return };
+    if op.code != Opcode::Cond {
+        return;
+    }
+    let flags = op.args[0];
+    let set = set_of(op.imm);
+    let now = feasible(cx, flags) & if truth { set } else { !set };
+    cx.feasible.insert(flags, now);
+    // An equality?
+    if now & !set_of(Cond::E.code()) != 0 {
+        return;
+    }
+    let Some(comparison) = cx.def(flags).copied() else {
+        return;
+    };
+    match comparison.code {
+        Opcode::FlagsSub => {
+            let (a, b) = (cx.canonical(comparison.args[0]), cx.canonical(comparison.args[1]));
+            match (cx.int(a), cx.int(b)) {
+                (None, Some(bits)) => equate(cx, a, comparison.ty, bits),
+                (Some(bits), None) => equate(cx, b, comparison.ty, bits),
+                _ => {}
+            }
+        }
+        Opcode::FlagsLogic => equate(cx, comparison.args[0], comparison.ty, 0),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equality_decides_order() {
+        let equal = possible(Opcode::FlagsSub) & set_of(Cond::E.code());
+        for (code, truth) in [
+            (2, false),
+            (3, true),
+            (6, true),
+            (7, false),
+            (12, false),
+            (13, true),
+            (14, true),
+            (15, false),
+        ] {
+            let set = set_of(code);
+            let decided = if truth { equal & !set } else { equal & set };
+            assert_eq!(decided, 0, "condition {code}");
+        }
+    }
+
+    #[test]
+    fn less_does_not_decide_unsigned_order() {
+        let less = possible(Opcode::FlagsSub) & set_of(12);
+        assert!(less & set_of(2) != 0 && less & !set_of(2) != 0);
+        assert_eq!(less & set_of(Cond::E.code()), 0, "nor is it equal");
+    }
+}

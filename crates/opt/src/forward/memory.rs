@@ -1,0 +1,548 @@
+//! Loads that were made or whose value was stored; stores of what is there already.
+//!
+//! What memory holds is known as values at places. A place is a *root* (base, index, scale, segment: what is left when
+//! constants have gone into the displacement) and a range of displacements. Two places with one root overlap or not, which
+//! can be seen. With different roots they may overlap, unless
+//!
+//! * both are constant;
+//! * one is in a frame that was pushed inside the trace, the other is not made from the stack pointer, and no address of
+//!   the stack has gone anywhere where it could be found again;
+//! * a guard says so. A store would end what is known at every other root; where recorded addresses show that it did not
+//!   overlap, a comparison of the two ranges is put in before it, at the checkpoint of its instruction. In a loop those
+//!   between invariant roots are then found to be made already.
+//!
+//! The comparison is of one root's difference to the other with the extent of both, in one unsigned comparison:
+//! `s + [sd, sd+ss)` and `g + [lo, hi)` overlap when `s - g + (sd - lo + ss - 1)` is below `hi - lo + ss - 1`.
+
+use redmagic_ir::opcode::Effects;
+use redmagic_ir::{Cond, MemFlags, Op, Opcode as O, Reg, Trace, Type, Value};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::fold::root;
+use super::{Pass, Step};
+use crate::cx::Cx;
+
+/// See the module.
+pub struct Memory;
+
+/// What is left of an address without its displacement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Root {
+    base: Value,
+    index: Value,
+    seg: Value,
+    shift: u8,
+}
+
+/// A range of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The root.
+    pub root: Root,
+    /// Displacement of the first byte.
+    pub disp: i32,
+    /// Bytes.
+    pub size: u32,
+}
+
+/// A value that is known to be at a place.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    /// Displacement.
+    disp: i32,
+    /// Bytes.
+    size: u32,
+    /// The value, of any type of that size.
+    value: Value,
+    /// Whether it was there when the loop was entered: its number among those.
+    head: Option<usize>,
+}
+
+/// What is known of memory.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryState {
+    known: FxHashMap<Root, Vec<Known>>,
+    /// The order in which roots were met, so that guards come in a fixed order.
+    order: Vec<Root>,
+    /// Whether an address of the stack has gone where it could be found again.
+    escaped: bool,
+    /// What was known at the loop head, and which of it was used.
+    head: Vec<(Place, Value)>,
+    used: FxHashSet<usize>,
+    /// How far the accesses through each root reach.
+    pub(crate) extents: Extents,
+    /// Guards against overlap that were put in.
+    guards: usize,
+}
+
+/// Most guards against overlap in one trace.
+const MOST_GUARDS: usize = 96;
+
+impl MemoryState {
+    /// Nothing is known any more.
+    pub fn forget(&mut self) {
+        self.known.clear();
+        self.order.clear();
+        self.escaped = true;
+    }
+
+    /// Numbers what is known, as the state at a loop head, but for the entries of `without`.
+    pub fn enter_loop(&mut self, without: &FxHashSet<(Place, Value)>) {
+        self.head.clear();
+        self.used.clear();
+        for root in &self.order {
+            let Some(entries) = self.known.get_mut(root) else {
+                continue;
+            };
+            entries.retain_mut(|known| {
+                let place = Place {
+                    root: *root,
+                    disp: known.disp,
+                    size: known.size,
+                };
+                known.head = Some(self.head.len());
+                self.head.push((place, known.value));
+                !without.contains(&(place, known.value))
+            });
+        }
+    }
+
+    /// What was known at the loop head and was used since.
+    pub fn used_at_head(&self) -> Vec<(Place, Value)> {
+        let mut used: Vec<usize> = self.used.iter().copied().collect();
+        used.sort_unstable();
+        used.into_iter().map(|i| self.head[i]).collect()
+    }
+
+    /// The value that is known to be at exactly this place.
+    pub fn exactly(&self, place: &Place) -> Option<Value> {
+        self.known
+            .get(&place.root)?
+            .iter()
+            .rev()
+            .find(|known| known.disp == place.disp && known.size == place.size)
+            .map(|known| known.value)
+    }
+
+    fn add(&mut self, place: &Place, value: Value) {
+        let entries = self.known.entry(place.root).or_default();
+        if entries.is_empty() && !self.order.contains(&place.root) {
+            self.order.push(place.root);
+        }
+        entries.push(Known {
+            disp: place.disp,
+            size: place.size,
+            value,
+            head: None,
+        });
+    }
+}
+
+/// How far the accesses of a trace reach from each root, by the address that the root had when it was recorded.
+#[derive(Debug, Clone, Default)]
+pub struct Extents(FxHashMap<u64, (i64, i64)>);
+
+impl Extents {
+    /// Of a lifted trace.
+    pub fn of(trace: &Trace, observed: &[Option<u128>]) -> Extents {
+        let mut extents = Extents::default();
+        if observed.len() != trace.ops.len() {
+            return extents;
+        }
+        for op in &trace.ops {
+            let at = match op.code {
+                O::Load => 0,
+                O::Store => 1,
+                _ => continue,
+            };
+            let (Some((base, b)), Some((index, i))) = (
+                lifted_root(trace, observed, op.args[at]),
+                lifted_root(trace, observed, op.args[at + 1]),
+            ) else {
+                continue;
+            };
+            let shift = u32::from(op.imm & 3);
+            let root = base.wrapping_add(index << shift);
+            let from = b.wrapping_add(i << shift).wrapping_add(i64::from(op.aux));
+            let to = from + i64::from(op.ty.bytes());
+            let extent = extents.0.entry(root).or_insert((from, to));
+            *extent = (extent.0.min(from), extent.1.max(to));
+        }
+        extents
+    }
+}
+
+/// The address of a part when it was recorded, without its constants, and their sum.
+fn lifted_root(trace: &Trace, observed: &[Option<u128>], mut value: Value) -> Option<(u64, i64)> {
+    let mut sum = 0i64;
+    if value.is_none() {
+        return Some((0, 0));
+    }
+    loop {
+        if let Some(bits) = trace.constant(value) {
+            return Some((0, sum.wrapping_add(bits as i64)));
+        }
+        let op = trace.ops.get(value.as_op()?)?;
+        let constant = |v: Value| trace.constant(v).map(|bits| bits as i64);
+        let (next, c) = match op.code {
+            O::Add if op.ty == Type::I64 => match (constant(op.args[0]), constant(op.args[1])) {
+                (_, Some(c)) => (op.args[0], c),
+                (Some(c), _) => (op.args[1], c),
+                _ => break,
+            },
+            O::Sub if op.ty == Type::I64 => match constant(op.args[1]) {
+                Some(c) => (op.args[0], c.wrapping_neg()),
+                None => break,
+            },
+            O::Lea if op.args[1].is_none() && !op.args[0].is_none() => (op.args[0], i64::from(op.aux)),
+            _ => break,
+        };
+        value = next;
+        sum = sum.wrapping_add(c);
+    }
+    let seen = (*observed.get(value.as_op()?)?)? as u64;
+    Some((seen, sum))
+}
+
+/// The place of a load or store whose address is canonical.
+pub fn place(op: &Op) -> Option<Place> {
+    let at = match op.code {
+        O::Load => 0,
+        O::Store => 1,
+        _ => return None,
+    };
+    Some(Place {
+        root: Root {
+            base: op.args[at],
+            index: op.args[at + 1],
+            seg: op.args[at + 2],
+            shift: op.imm & 3,
+        },
+        disp: op.aux,
+        size: op.ty.bytes(),
+    })
+}
+
+impl Place {
+    /// The same place with other parts, made canonical.
+    pub fn map(&self, cx: &mut Cx<'_>, map: &dyn Fn(Value) -> Value) -> Option<Place> {
+        let part = |v: Value| if v.is_none() { v } else { map(v) };
+        let mut op = Cx::op(
+            O::Load,
+            Type::I8,
+            MemFlags::new(1 << self.root.shift, false).0,
+            &[part(self.root.base), part(self.root.index), part(self.root.seg)],
+        );
+        op.aux = self.disp;
+        for _ in 0..16 {
+            match super::fold::address_rules(cx, &op) {
+                Some(Step::Next(next)) => op = next,
+                _ => break,
+            }
+        }
+        let mut place = place(&op)?;
+        place.size = self.size;
+        Some(place)
+    }
+}
+
+impl Pass for Memory {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn visit(&self, cx: &mut Cx<'_>, op: Op, seen: Option<u128>) -> Step {
+        match op.code {
+            O::Load => load(cx, op, seen),
+            O::Store => store(cx, op),
+            _ => Step::Next(op),
+        }
+    }
+
+    fn appended(&self, cx: &mut Cx<'_>, op: &Op, value: Value) {
+        match op.code {
+            O::Load => {
+                if let Some(place) = place(op) {
+                    cx.memory.add(&place, value);
+                }
+            }
+            O::Store => {
+                if let Some(place) = place(op) {
+                    cx.memory.add(&place, op.args[0]);
+                }
+            }
+            O::LoopHead => {}
+            _ if op.code.effects().has(Effects::WRITE) || op.code.effects().has(Effects::BARRIER) => {
+                cx.memory.forget();
+            }
+            _ => {}
+        }
+        note_escape(cx, op);
+    }
+}
+
+fn load(cx: &mut Cx<'_>, op: Op, seen: Option<u128>) -> Step {
+    let Some(place) = place(&op) else { return Step::Next(op) };
+    let Some(entries) = cx.memory.known.get(&place.root) else {
+        return Step::Next(op);
+    };
+    let end = i64::from(place.disp) + i64::from(place.size);
+    let found = entries
+        .iter()
+        .rev()
+        .find(|known| known.disp <= place.disp && end <= i64::from(known.disp) + i64::from(known.size));
+    let Some(known) = found.copied() else {
+        return Step::Next(op);
+    };
+    let offset = (place.disp - known.disp) as u32;
+    let value = cx.canonical(known.value);
+    match part(cx, value, offset, op.ty, seen) {
+        Some(value) => {
+            if let Some(head) = known.head {
+                cx.memory.used.insert(head);
+            }
+            Step::Is(value)
+        }
+        None => Step::Next(op),
+    }
+}
+
+/// The bytes of a value from `offset` on, as another type.
+fn part(cx: &mut Cx<'_>, value: Value, offset: u32, ty: Type, seen: Option<u128>) -> Option<Value> {
+    let from = cx.b.type_of(value);
+    if from == ty && offset == 0 {
+        return Some(value);
+    }
+    if from == Type::V128 {
+        if ty == Type::V128 || !offset.is_multiple_of(ty.bytes()) {
+            return None;
+        }
+        let lane = (offset / ty.bytes()) as u8;
+        return Some(cx.feed(Cx::op(O::Extract, ty, lane, &[value]), seen));
+    }
+    if ty == Type::V128 {
+        return None;
+    }
+    let as_int = match from {
+        Type::F64 => cx.make(O::Bitcast, Type::I64, &[value]),
+        Type::F32 => cx.make(O::Bitcast, Type::I32, &[value]),
+        _ => value,
+    };
+    let from = cx.b.type_of(as_int);
+    let int = match ty {
+        Type::F64 => Type::I64,
+        Type::F32 => Type::I32,
+        other => other,
+    };
+    let shifted = if offset == 0 {
+        as_int
+    } else {
+        let count = cx.b.int(Type::I8, u64::from(offset) * 8);
+        cx.make(O::Shr, from, &[as_int, count])
+    };
+    let cut = if from == int {
+        shifted
+    } else {
+        cx.feed(Cx::op(O::Trunc, int, 0, &[shifted]), seen)
+    };
+    Some(if int == ty {
+        cut
+    } else {
+        cx.feed(Cx::op(O::Bitcast, ty, 0, &[cut]), seen)
+    })
+}
+
+fn store(cx: &mut Cx<'_>, op: Op) -> Step {
+    let Some(place) = place(&op) else { return Step::Next(op) };
+    // Is it there already?
+    if let Some(entries) = cx.memory.known.get(&place.root) {
+        let there = entries
+            .iter()
+            .rev()
+            .find(|known| overlap(known.disp, known.size, place.disp, place.size));
+        if let Some(known) = there.copied()
+            && (known.disp, known.size) == (place.disp, place.size)
+            && cx.canonical(known.value) == op.args[0]
+        {
+            if let Some(head) = known.head {
+                cx.memory.used.insert(head);
+            }
+            return Step::Gone;
+        }
+    }
+    let others: Vec<Root> = cx.memory.order.iter().copied().filter(|r| *r != place.root).collect();
+    for other in others {
+        if !apart(cx, &place, &other) {
+            // What is private stays.
+            let private = is_private_root(cx, &other) && !from_stack(cx, &place.root);
+            if let Some(entries) = cx.memory.known.get_mut(&other) {
+                entries.retain(|known| private && i64::from(known.disp) + i64::from(known.size) <= 0);
+            }
+        }
+    }
+    if let Some(entries) = cx.memory.known.get_mut(&place.root) {
+        entries.retain(|known| !overlap(known.disp, known.size, place.disp, place.size));
+    }
+    let known = &cx.memory.known;
+    cx.memory
+        .order
+        .retain(|root| known.get(root).is_some_and(|entries| !entries.is_empty()));
+    Step::Next(op)
+}
+
+fn overlap(a: i32, a_size: u32, b: i32, b_size: u32) -> bool {
+    let (a, b) = (i64::from(a), i64::from(b));
+    a < b + i64::from(b_size) && b < a + i64::from(a_size)
+}
+
+fn is_stack_pointer(cx: &Cx<'_>, value: Value) -> bool {
+    cx.def_of(value, O::Reg).is_some_and(|op| op.reg() == Some(Reg::RSP))
+}
+
+fn from_stack(cx: &Cx<'_>, root: &Root) -> bool {
+    [root.base, root.index]
+        .into_iter()
+        .any(|part| !part.is_none() && is_stack_pointer(cx, self::root(cx, part).0))
+}
+
+/// Whether the root is the stack pointer, and nothing else can have been made from it.
+fn is_private_root(cx: &Cx<'_>, root: &Root) -> bool {
+    !cx.memory.escaped && root.index.is_none() && root.seg.is_none() && is_stack_pointer(cx, root.base)
+}
+
+/// Whether a store to `place` leaves what is known at `other` alone. May put in a guard that it does.
+fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
+    let Some(entries) = cx.memory.known.get(other).filter(|entries| !entries.is_empty()) else {
+        return true;
+    };
+    let (mut lo, mut hi) = entries.iter().fold((i64::MAX, i64::MIN), |(lo, hi), known| {
+        (
+            lo.min(i64::from(known.disp)),
+            hi.max(i64::from(known.disp) + i64::from(known.size)),
+        )
+    });
+    // A store into a frame of our own touches nothing else.
+    let below = i64::from(place.disp) + i64::from(place.size) <= 0;
+    if below && is_private_root(cx, &place.root) && !from_stack(cx, other) {
+        return true;
+    }
+    if is_private_root(cx, other) && !from_stack(cx, &place.root) {
+        if hi <= 0 {
+            return true;
+        }
+        // Only what is not private needs a guard.
+        lo = lo.max(
+            entries
+                .iter()
+                .filter(|k| i64::from(k.disp) + i64::from(k.size) > 0)
+                .map(|k| i64::from(k.disp))
+                .min()
+                .unwrap_or(0),
+        );
+    }
+    if !place.root.seg.is_none() || !other.seg.is_none() {
+        return false;
+    }
+    let (Some(from), Some(to)) = (seen_root(cx, &place.root), seen_root(cx, other)) else {
+        return false;
+    };
+    // The extents of all accesses, so that one guard does for all.
+    let mut start = i64::from(place.disp);
+    let mut end = start + i64::from(place.size);
+    if let Some((a, b)) = cx.memory.extents.0.get(&from) {
+        (start, end) = (start.min(*a), end.max(*b));
+    }
+    if let Some((a, b)) = cx.memory.extents.0.get(&to) {
+        (lo, hi) = (
+            if is_private_root(cx, other) {
+                lo.min((*a).max(0))
+            } else {
+                lo.min(*a)
+            },
+            hi.max(*b),
+        );
+    }
+    let (size, width) = (end - start, hi - lo);
+    if size + width > 1 << 20 {
+        return false;
+    }
+    let offset = start.wrapping_sub(lo).wrapping_add(size - 1);
+    let bound = (width + size - 1) as u64;
+    let distance = from.wrapping_sub(to).wrapping_add(offset as u64);
+    if distance < bound {
+        return false;
+    }
+    let both_constant = |root: &Root| root.index.is_none() && cx.int(root.base).is_some();
+    if both_constant(&place.root) && both_constant(other) {
+        return true;
+    }
+    let Some(snapshot) = cx.checkpoint.clone() else {
+        return false;
+    };
+    if cx.memory.guards >= MOST_GUARDS {
+        return false;
+    }
+    let a = address(cx, &place.root);
+    let b = address(cx, other);
+    let difference = cx.make(O::Sub, Type::I64, &[a, b]);
+    let offset = cx.b.int(Type::I64, offset as u64);
+    let sum = cx.make(O::Add, Type::I64, &[difference, offset]);
+    let bound = cx.b.int(Type::I64, bound);
+    let flags = cx.make(O::FlagsSub, Type::I64, &[sum, bound]);
+    let below = cx.feed(Cx::op(O::Cond, Type::Void, Cond::B.code(), &[flags]), Some(0));
+    match cx.int(below) {
+        Some(known) => known == 0,
+        None => {
+            cx.memory.guards += 1;
+            cx.guard(below, false, snapshot);
+            true
+        }
+    }
+}
+
+/// The address of a root when it was recorded.
+fn seen_root(cx: &Cx<'_>, root: &Root) -> Option<u64> {
+    let part = |value: Value| {
+        if value.is_none() {
+            Some(0)
+        } else {
+            cx.seen(value).map(|bits| bits as u64)
+        }
+    };
+    Some(part(root.base)?.wrapping_add(part(root.index)? << root.shift))
+}
+
+/// The address of a root, as a value.
+fn address(cx: &mut Cx<'_>, root: &Root) -> Value {
+    let op = Cx::op(
+        O::Lea,
+        Type::Void,
+        MemFlags::new(1 << root.shift, false).0,
+        &[root.base, root.index],
+    );
+    cx.feed(op, seen_root(cx, root).map(u128::from))
+}
+
+/// An address of the stack that is stored, computed with or passed on can be found again.
+fn note_escape(cx: &mut Cx<'_>, op: &Op) {
+    if cx.memory.escaped {
+        return;
+    }
+    let derived = |cx: &Cx<'_>, value: Value| {
+        !value.is_none() && value.as_op().is_some() && cx.b.type_of(value) == Type::I64 && {
+            let (from, _) = root(cx, value);
+            !from.is_none() && is_stack_pointer(cx, from)
+        }
+    };
+    let escapes = match op.code {
+        O::Reg | O::Load | O::Checkpoint | O::GuardTrue | O::GuardFalse | O::FlagsSub | O::FlagsAdd | O::FlagsLogic => {
+            false
+        }
+        O::Add => derived(cx, op.args[0]) && cx.int(op.args[1]).is_none() || derived(cx, op.args[1]),
+        O::Store => derived(cx, op.args[0]),
+        _ => op.operands().iter().any(|value| derived(cx, *value)),
+    };
+    if escapes {
+        cx.memory.escaped = true;
+    }
+}

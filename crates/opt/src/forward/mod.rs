@@ -1,0 +1,45 @@
+//! The passes of the forward chain, one a file.
+
+pub mod constants;
+pub mod fold;
+pub mod gvn;
+pub mod known;
+pub mod memory;
+
+use redmagic_ir::{Op, Value};
+
+use crate::cx::Cx;
+
+/// What a pass makes of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Goes on to the next pass, changed or not.
+    Next(Op),
+    /// Is this value; nothing is appended.
+    Is(Value),
+    /// Is not needed.
+    Gone,
+}
+
+/// A pass of the forward chain. What it knows of the trace is in [`Cx`], so that operations can be fed from within one.
+pub trait Pass: Sync {
+    /// Its name, for `--passes`.
+    fn name(&self) -> &'static str;
+
+    /// Looks at an operation before it is appended. Operands are canonical. `seen`: what it gave when it was recorded.
+    fn visit(&self, cx: &mut Cx<'_>, op: Op, seen: Option<u128>) -> Step;
+
+    /// Learns of an operation that was appended.
+    fn appended(&self, cx: &mut Cx<'_>, op: &Op, value: Value) {
+        let _ = (cx, op, value);
+    }
+}
+
+/// All of them, in their usual order.
+pub static ALL: &[&dyn Pass] = &[
+    &fold::Fold,
+    &constants::Constants,
+    &known::Known,
+    &gvn::Gvn,
+    &memory::Memory,
+];

@@ -1,0 +1,107 @@
+//! The optimiser: passes over the trace IR.
+//!
+//! The shape is that of LuaJIT and yk: a *forward chain*. Each operation of the lifted trace is fed through the passes
+//! once, in order, and is appended to the new trace, found equal to an earlier value, or dropped. [`peel`] then feeds the
+//! result a second time with substituted operands, so that every pass works across the loop edge without knowing of
+//! loops (the essay at the head of LuaJIT's `lj_opt_loop.c` says why this beats loop-invariant code motion for traces full
+//! of guards). [`sink`] and [`dce`] walk backwards over the whole trace afterwards.
+//!
+//! Nothing here knows of processes. What may be relied on comes in as [`Input`]: which memory is constant, what the
+//! values were when the trace was recorded (for heuristics and promotion, never for correctness).
+//!
+//! The rules that keep traces sound, and where each is kept:
+//!
+//! * *Exact exits*: snapshots are fed like operands; nothing drops a register from one.
+//! * *Aliasing is proved or guarded*: [`forward::memory`].
+//! * *Polled words are seen*: [`peel`] makes every loop fall back into its entry after [`Input::iterations`] turns.
+//! * *No load moves above the guard that protects it*: nothing moves; an operation stays where it is or goes.
+//! * *Residual calls*: a call ends what is known of memory and of values ([`Cx::forget`]), so that nothing but constants,
+//!   the stack pointer and registers that the callee keeps is live across it.
+
+pub mod cx;
+pub mod dce;
+pub mod forward;
+pub mod peel;
+pub mod sink;
+
+pub use cx::{Constant, ConstantMemory, Cx, Failed, Input};
+
+use redmagic_ir::{End, Trace};
+
+/// A pass over the whole trace, after the forward chain.
+type Backward = fn(Trace) -> Trace;
+
+/// The passes by name, in their usual order.
+pub const PASSES: &[&str] = &["fold", "constants", "known", "gvn", "memory", "peel", "sink", "dce"];
+
+/// The result of optimising.
+#[derive(Debug, Clone)]
+pub struct Optimized {
+    /// The trace.
+    pub trace: Trace,
+    /// The constant memory that it relies on, by address.
+    pub relied_on: Vec<u64>,
+    /// Operations after each stage, by name.
+    pub counts: Vec<(&'static str, usize)>,
+}
+
+/// Runs the passes of these names over a lifted trace.
+///
+/// # Errors
+/// When the trace cannot go the way that it was recorded, or a name is unknown.
+pub fn optimize(trace: &Trace, input: &Input<'_>, passes: &[&str]) -> Result<Optimized, Failed> {
+    optimize_with(trace, input, passes, &mut |_, _| {})
+}
+
+/// The same; `after` sees the trace after each stage.
+///
+/// # Errors
+/// As [`optimize`].
+pub fn optimize_with(
+    trace: &Trace,
+    input: &Input<'_>,
+    passes: &[&str],
+    after: &mut dyn FnMut(&'static str, &Trace),
+) -> Result<Optimized, Failed> {
+    let mut chain = Vec::new();
+    let mut backward: Vec<(&'static str, Backward)> = Vec::new();
+    let mut peels = false;
+    for name in passes {
+        if let Some(pass) = forward::ALL.iter().find(|pass| pass.name() == *name) {
+            chain.push(*pass);
+            continue;
+        }
+        match *name {
+            "peel" => peels = true,
+            "sink" => backward.push(("sink", sink::sink)),
+            "dce" => backward.push(("dce", dce::dce)),
+            _ => return Err(Failed::UnknownPass((*name).to_owned())),
+        }
+    }
+    let mut counts = vec![("lifted", trace.ops.len())];
+    let mut note = |stage: &'static str, trace: &Trace, after: &mut dyn FnMut(&'static str, &Trace)| {
+        counts.push((stage, trace.ops.len()));
+        after(stage, trace);
+    };
+    let mut cx = Cx::new(&chain, input);
+    let straight = cx.feed_trace(trace)?;
+    let head = dce::dce(straight.clone());
+    note("forward", &head, after);
+    let mut out = if peels && matches!(straight.end, End::Repeat { .. }) && peel::possible(&straight) {
+        let peeled = peel::peel(&straight, &chain, input, &mut cx)?;
+        note("peel", &peeled, after);
+        peeled
+    } else {
+        straight
+    };
+    let relied_on = cx.relied_on();
+    for (name, pass) in backward {
+        out = pass(out);
+        note(name, &out, after);
+    }
+    Ok(Optimized {
+        trace: out.normalized(),
+        relied_on,
+        counts,
+    })
+}

@@ -1,0 +1,290 @@
+//! Loop peeling: the first iteration stands before the loop, and pays for what stays the same.
+//!
+//! The straight trace, already optimised, is fed through the chain a second time with substituted operands: what a register
+//! held at the entry becomes what it holds at the end. Whatever the first copy has computed, loaded, stored or guarded is
+//! found again, so the second copy is left with what changes. This is LuaJIT's loop optimisation (`lj_opt_loop.c`).
+//!
+//! A value of the first copy that the second one uses, and whose own copy is another value, is carried by the loop: a phi.
+//!
+//! *Why it is sound.* The second copy is made under what is known after the first. For the third iteration the same must
+//! be known after the second copy, about the copied values. Guards and computations are there again, in order, unless
+//! they are implied; so what follows from them holds. What was known of *memory* is checked: every place whose content at
+//! the loop head was used must at the end hold the copy of that content. If it does not, the loop is made again without
+//! relying on that place.
+//!
+//! *Polled words.* A load that was found again is not made in the loop, though a signal handler or another thread may
+//! write there (a flag that asks the interpreter to look up). So the loop counts down, and at 0 goes back to the
+//! entry of the trace, through its anchor's slot: there everything is loaded anew. The same way out serves those who drop
+//! the trace.
+
+use redmagic_ir::{Builder, Cond, End, Op, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::cx::{Cx, Failed, Input};
+use crate::forward::Pass;
+use crate::forward::memory::Place;
+
+/// Most attempts: each gives up some knowledge.
+const ATTEMPTS: usize = 24;
+
+/// Whether a trace that repeats can be a loop. A call would have to keep what the loop carries.
+pub fn possible(trace: &Trace) -> bool {
+    !trace.ops.iter().any(|op| op.code == Opcode::Call)
+}
+
+/// Makes a loop of a trace that ends with `repeat`. `cx` has fed it.
+///
+/// # Errors
+/// When the second iteration contradicts the first, or the loop does not settle.
+pub fn peel(
+    straight: &Trace,
+    chain: &[&'static dyn Pass],
+    input: &Input<'_>,
+    cx: &mut Cx<'_>,
+) -> Result<Trace, Failed> {
+    let _ = (chain, input);
+    let End::Repeat { snapshot } = &straight.end else {
+        return Ok(straight.clone());
+    };
+    // Flags are dead at the anchor's call.
+    let mut end = snapshot.clone();
+    end.regs.retain(|(reg, _)| *reg != Reg::FLAGS);
+    let mut without = FxHashSet::default();
+    let start = cx.save();
+    for _ in 0..ATTEMPTS {
+        cx.restore(&start);
+        cx.memory.enter_loop(&without);
+        let body = feed_body(straight, &end, cx)?;
+        let stale = stale(cx, &body);
+        if stale.is_empty() {
+            return Ok(assemble(straight, cx, &body));
+        }
+        without.extend(stale);
+    }
+    Err(Failed::Unsettled)
+}
+
+/// The second iteration.
+struct Body {
+    /// What each operation of the first became.
+    copies: Vec<Value>,
+    /// The state at its end.
+    end: Snapshot,
+}
+
+impl Body {
+    fn copy(&self, value: Value) -> Value {
+        match value.as_op() {
+            Some(index) => self.copies[index],
+            None => value,
+        }
+    }
+}
+
+fn feed_body(straight: &Trace, end: &Snapshot, cx: &mut Cx<'_>) -> Result<Body, Failed> {
+    let mut copies: Vec<Value> = Vec::with_capacity(straight.ops.len());
+    for index in 0..straight.ops.len() {
+        let op = &straight.ops[index];
+        if let Some(reg) = op.reg().filter(|_| op.code == Opcode::Reg) {
+            copies.push(end.get(reg).unwrap_or(Value::op(index)));
+            continue;
+        }
+        if let Ok(at) = straight.origins.binary_search_by_key(&(index as u32), |o| o.0) {
+            cx.b.origin(straight.origins[at].1);
+        }
+        let copy = |copies: &[Value], value: Value| match value.as_op() {
+            Some(index) => copies[index],
+            None => value,
+        };
+        let seen = cx.observed[index];
+        let value = cx.feed_from(
+            straight,
+            index,
+            &|_: &mut Builder, value| copy(&copies, value),
+            &|cx: &mut Cx<'_>, old: &Snapshot| second_snapshot(cx, old, end, &|value| copy(&copies, value)),
+            seen,
+        )?;
+        copies.push(value);
+    }
+    let last = second_snapshot(cx, end, end, &|value: Value| match value.as_op() {
+        Some(index) => copies[index],
+        None => value,
+    });
+    Ok(Body { copies, end: last })
+}
+
+/// A snapshot of the first iteration in the second: what it does not list is what the first one left.
+fn second_snapshot(cx: &Cx<'_>, old: &Snapshot, end: &Snapshot, copy: &dyn Fn(Value) -> Value) -> Snapshot {
+    let mut regs: Vec<(Reg, Value)> = old
+        .regs
+        .iter()
+        .map(|(reg, value)| (*reg, cx.canonical(copy(*value))))
+        .collect();
+    for (reg, value) in &end.regs {
+        if old.get(*reg).is_none() {
+            regs.push((*reg, cx.canonical(*value)));
+        }
+    }
+    regs.sort_unstable_by_key(|(reg, _)| *reg);
+    let mut snapshot = old.clone();
+    snapshot.regs = regs;
+    for store in &mut snapshot.stores {
+        store.value = cx.canonical(copy(store.value));
+        store.base = cx.canonical(copy(store.base));
+    }
+    snapshot
+}
+
+/// What the loop was made to rely on at its head and does not have at its end.
+fn stale(cx: &mut Cx<'_>, body: &Body) -> Vec<(Place, Value)> {
+    let mut stale = Vec::new();
+    for (place, value) in cx.memory.used_at_head() {
+        let now = place
+            .map(cx, &|part| body.copy(part))
+            .and_then(|place| cx.memory.exactly(&place));
+        let expected = cx.canonical(body.copy(value));
+        let same = now.is_some_and(|now| cx.canonical(now) == expected);
+        // A constant is not carried: it has to be the same again.
+        let constant = cx.canonical(value);
+        if !same || constant.as_constant().is_some() && constant != expected {
+            stale.push((place, value));
+        }
+    }
+    stale
+}
+
+/// First iteration, loop head, phis, second iteration.
+fn assemble(straight: &Trace, cx: &mut Cx<'_>, body: &Body) -> Trace {
+    let count = straight.ops.len();
+    let turns = cx.b.int(Type::I64, cx.input.iterations);
+    // The count and its guard stand at the end, with every store of the iteration made.
+    let all = cx.b.trace().clone();
+    let carried = carried(&all, cx, count, body);
+    let mut out = Builder::new();
+    out = copy_pools(out, &all);
+    for (index, op) in all.ops[..count].iter().enumerate() {
+        origin(&mut out, &all, index, index);
+        out.push(*op);
+    }
+    out.loop_head();
+    let mut phis: FxHashMap<Value, Value> = FxHashMap::default();
+    let counter = out.phi(Type::I64, turns);
+    for value in &carried {
+        let phi = out.phi(all.type_of(*value), *value);
+        phis.insert(*value, phi);
+    }
+    let shift = carried.len() + 2;
+    let map = |value: Value| match value.as_op() {
+        Some(index) if index >= count => Value::op(index + shift),
+        _ => phis.get(&value).copied().unwrap_or(value),
+    };
+    let map_snapshot = |snapshot: &Snapshot| {
+        let mut snapshot = snapshot.clone();
+        snapshot.regs.iter_mut().for_each(|(_, value)| *value = map(*value));
+        for store in &mut snapshot.stores {
+            store.value = map(store.value);
+            store.base = map(store.base);
+        }
+        snapshot
+    };
+    for (index, op) in all.ops[count..].iter().enumerate() {
+        origin(&mut out, &all, count + index, count + index + shift);
+        let mut op = *op;
+        for arg in &mut op.args {
+            if !arg.is_none() {
+                *arg = map(*arg);
+            }
+        }
+        if let Some(at) = op.snapshot() {
+            op.aux = out.snapshot(map_snapshot(&all.snapshots[at])) as i32;
+        }
+        if op.code == Opcode::Native {
+            let mut native = all.natives[op.aux as usize].clone();
+            native.inputs.iter_mut().for_each(|(_, value)| *value = map(*value));
+            for mem in &mut native.mem {
+                mem.addr = mem.addr.map(map);
+            }
+            out.native(native);
+            continue;
+        }
+        out.push(op);
+    }
+    let less = out.int(Type::I64, u64::MAX);
+    let left = out.add(Type::I64, counter, less);
+    let zero = out.int(Type::I64, 0);
+    let flags = out.flags_sub(Type::I64, left, zero);
+    let over = out.cond(Cond::E, flags);
+    let restart = out.snapshot(Snapshot {
+        pc: cx.input.restart_pc,
+        via: Via::Restart,
+        ..map_snapshot(&body.end)
+    });
+    out.guard(over, false, restart);
+    let mut next = vec![(counter, left)];
+    next.extend(
+        carried
+            .iter()
+            .map(|value| (phis[value], map(cx.canonical(body.copy(*value))))),
+    );
+    out.finish(End::Loop { carried: next })
+}
+
+/// The values of the first iteration that the second one uses and that change, in order.
+fn carried(all: &Trace, cx: &Cx<'_>, count: usize, body: &Body) -> Vec<Value> {
+    let mut found: Vec<Value> = Vec::new();
+    let mut needed = vec![false; all.ops.len()];
+    let mut work: Vec<Value> = Vec::new();
+    let visit_snapshot = |snapshot: &Snapshot, work: &mut Vec<Value>| {
+        work.extend(snapshot.regs.iter().map(|(_, value)| *value));
+        work.extend(snapshot.stores.iter().flat_map(|store| [store.value, store.base]));
+    };
+    visit_snapshot(&body.end, &mut work);
+    for (index, op) in all.ops.iter().enumerate().skip(count) {
+        if crate::dce::stays(op) {
+            work.push(Value::op(index));
+        }
+    }
+    while let Some(value) = work.pop() {
+        let Some(index) = value.as_op() else { continue };
+        if std::mem::replace(&mut needed[index], true) {
+            continue;
+        }
+        if index < count {
+            let copy = cx.canonical(body.copy(value));
+            if copy != value {
+                found.push(value);
+                work.push(copy);
+            }
+            continue;
+        }
+        let op: &Op = &all.ops[index];
+        work.extend(op.operands().iter().filter(|v| !v.is_none()));
+        if let Some(at) = op.snapshot() {
+            visit_snapshot(&all.snapshots[at], &mut work);
+        }
+        if op.code == Opcode::Native {
+            let native = &all.natives[op.aux as usize];
+            work.extend(native.inputs.iter().map(|(_, value)| *value));
+            work.extend(native.mem.iter().filter_map(|mem| mem.addr));
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+fn copy_pools(mut out: Builder, from: &Trace) -> Builder {
+    for constant in &from.constants {
+        out.constant(constant.ty, constant.bits);
+    }
+    for snapshot in &from.snapshots {
+        out.snapshot(snapshot.clone());
+    }
+    out.natives(&from.natives);
+    out
+}
+
+fn origin(out: &mut Builder, all: &Trace, index: usize, _at: usize) {
+    if let Ok(at) = all.origins.binary_search_by_key(&(index as u32), |o| o.0) {
+        out.origin(all.origins[at].1);
+    }
+}
