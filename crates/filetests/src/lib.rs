@@ -8,6 +8,7 @@ pub mod case;
 pub mod cpu;
 pub mod differential;
 pub mod generate;
+pub mod native;
 pub mod random;
 pub mod text;
 pub mod traces;
