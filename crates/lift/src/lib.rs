@@ -41,7 +41,4 @@ pub enum Refusal {
     /// Uses registers that a trace has no place for (512-bit vectors, mask registers).
     #[error("the instruction at {0:#x} uses 512-bit or mask registers")]
     Wide(u64),
-    /// Reads or writes memory or processor state that cannot be stated exactly (xsave and relatives, gathers).
-    #[error("the instruction at {0:#x} has effects that cannot be stated")]
-    Unstated(u64),
 }
