@@ -7,6 +7,7 @@
 pub mod case;
 pub mod cpu;
 pub mod differential;
+pub mod fuzz;
 pub mod generate;
 pub mod native;
 pub mod random;
