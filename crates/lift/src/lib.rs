@@ -11,7 +11,7 @@
 //! How an instruction is lifted is found in one table, by mnemonic; a family of instructions is a file in [`insn`] with
 //! its rows and its functions. A function refuses a form that it does not model ([`NotModelled`]) and the instruction
 //! becomes a `native` operation ([`mod@native`]), unless nothing may follow it in a trace: then it is refused ([`Refusal`]).
-//! `docs/add-an-instruction.md` walks through adding one.
+//! `docs/ir.md` walks through adding one.
 
 pub mod coverage;
 pub mod insn;
