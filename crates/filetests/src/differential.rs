@@ -9,7 +9,7 @@
 use std::fmt;
 use std::io;
 
-use iced_x86::Instruction;
+use iced_x86::{Instruction, Mnemonic};
 use redmagic_ir::eval::{Evaluator, Fault, Regs};
 use redmagic_ir::flags::STATUS;
 use redmagic_ir::{End, Reg, Trace};
@@ -90,6 +90,8 @@ pub struct Tester {
     memory: PageMemory,
     /// What was done so far.
     pub counts: Counts,
+    /// How often an instruction of each mnemonic, alone, went through without a fault, by the mnemonic's number.
+    pub by_mnemonic: Vec<u32>,
 }
 
 /// One way to make a case smaller.
@@ -100,6 +102,7 @@ struct Prepared {
     evaluated: Evaluated,
     memory: PageMemory,
     len: usize,
+    first: Mnemonic,
 }
 
 impl Tester {
@@ -111,6 +114,7 @@ impl Tester {
             evaluator: Evaluator::new(),
             memory: PageMemory::new(0),
             counts: Counts::default(),
+            by_mnemonic: vec![0; Mnemonic::values().len()],
         })
     }
 
@@ -151,12 +155,13 @@ impl Tester {
             Ok(evaluated) => evaluated,
         };
         let memory = self.memory.clone();
-        let len = case.instructions().len();
+        let instructions = case.instructions();
         Some(Prepared {
             case,
             evaluated,
             memory,
-            len,
+            len: instructions.len(),
+            first: instructions.first().map_or(Mnemonic::INVALID, Instruction::mnemonic),
         })
     }
 
@@ -217,6 +222,9 @@ impl Tester {
             self.counts.compared += 1;
             self.counts.sequences += u64::from(p.len > 1);
             self.counts.faulted += u64::from(matches!(p.evaluated, Evaluated::Fault(_)));
+            if p.len == 1 && matches!(p.evaluated, Evaluated::Done(_)) {
+                self.by_mnemonic[p.first as usize] += 1;
+            }
             let mut differences = differ(&p.evaluated, answer);
             let memory = self.cpu.page(p.case.slot);
             if *memory != p.memory.bytes[..] {

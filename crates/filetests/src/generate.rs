@@ -22,6 +22,7 @@ use crate::cpu::stub;
 use crate::random::Random;
 
 pub use code::Codes;
+pub use state::operand_address;
 
 /// Makes cases.
 pub struct Generator {

@@ -10,6 +10,7 @@
 
 mod eval;
 mod lift;
+mod reference;
 
 use std::path::Path;
 
@@ -17,6 +18,7 @@ use redmagic_ir::{Trace, parse, verify};
 
 pub use eval::eval;
 pub use lift::lift;
+pub use reference::check_reference;
 
 /// The variable that, set to 1, has expectations rewritten.
 pub const BLESS: &str = "REDMAGIC_BLESS";

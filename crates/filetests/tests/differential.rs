@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use redmagic_filetests::case;
 use redmagic_filetests::differential::Tester;
 use redmagic_filetests::generate::{Codes, Generator};
+use redmagic_filetests::{case, native};
 
 /// The child's memory is at fixed addresses: one at a time, where tests share a process.
 static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
@@ -26,7 +26,12 @@ fn agree(seed: u64) {
     let counts = tester.counts;
     println!("{counts:?}");
     assert_eq!(mismatches, 0, "cases for tests/filetests/cpu are above");
-    // The generator still makes what it is for.
+    // The generator still makes what it is for, and every mnemonic is among it.
+    let missing: Vec<_> = redmagic_lift::insn::mnemonics()
+        .filter(|m| tester.by_mnemonic[*m as usize] < 10)
+        .map(|m| (m, tester.by_mnemonic[m as usize]))
+        .collect();
+    assert!(missing.is_empty(), "hardly compared: {missing:?}");
     assert!(counts.sequences > CASES / 20 && counts.faulted > CASES / 100 && counts.native < CASES / 2);
 }
 
@@ -41,6 +46,27 @@ fn evaluator_and_processor_agree_with_a_fresh_seed() {
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap();
     agree(now.as_nanos() as u64 >> 4);
+}
+
+#[test]
+fn native_operations_read_and_write_what_they_state() {
+    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut checker = native::Checker::new().unwrap();
+    let mut generator = Generator::new(3, native::codes());
+    let mut wrong = 0;
+    while checker.compared < CASES / 4 && wrong < 20 {
+        for text in checker.batch(&mut generator).unwrap() {
+            println!("{text}");
+            wrong += 1;
+        }
+    }
+    let mnemonics = checker.by_mnemonic.iter().filter(|n| **n > 0).count();
+    println!(
+        "{} compared, {} faulted, {mnemonics} mnemonics",
+        checker.compared, checker.faulted
+    );
+    assert_eq!(wrong, 0);
+    assert!(mnemonics > 150 && checker.faulted < checker.compared / 4);
 }
 
 /// Every case of `tests/filetests/cpu`.

@@ -16,3 +16,8 @@ fn lift() {
 fn eval() {
     text::check("eval", text::eval);
 }
+
+#[test]
+fn the_documentation_has_every_operation() {
+    text::check_reference();
+}

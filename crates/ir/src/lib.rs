@@ -2,7 +2,7 @@
 //!
 //! A [`Trace`] is a straight line of operations in SSA form with an end that says where to go next. It is small on
 //! purpose: no blocks, no functions, no phis but those of one loop. Everything in it comes from one table in [`opcode`]:
-//! the [`Builder`]'s methods, the text form ([`print`], [`parse`]), the invariants ([`verify`]) and, for most vector
+//! the [`Builder`]'s methods, the text form ([`mod@print`], [`parse`]), the invariants ([`verify`]) and, for most vector
 //! operations, the execution. [`eval`] is the meaning of every operation, and the oracle of every test.
 //!
 //! Four decisions shape the rest:

@@ -11,7 +11,7 @@
 //! How an instruction is lifted is found in one table, by mnemonic; a family of instructions is a file in [`insn`] with
 //! its rows and its functions. A function refuses a form that it does not model ([`NotModelled`]) and the instruction
 //! becomes a `native` operation ([`mod@native`]), unless nothing may follow it in a trace: then it is refused ([`Refusal`]).
-//! `docs/add-an-instruction.md` walks through adding one.
+//! `docs/ir.md` walks through adding one.
 
 pub mod coverage;
 pub mod insn;
@@ -41,7 +41,4 @@ pub enum Refusal {
     /// Uses registers that a trace has no place for (512-bit vectors, mask registers).
     #[error("the instruction at {0:#x} uses 512-bit or mask registers")]
     Wide(u64),
-    /// Reads or writes memory or processor state that cannot be stated exactly (xsave and relatives, gathers).
-    #[error("the instruction at {0:#x} has effects that cannot be stated")]
-    Unstated(u64),
 }

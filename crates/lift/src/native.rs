@@ -131,6 +131,12 @@ fn saves_vectors(mnemonic: Mnemonic) -> bool {
     )
 }
 
+/// Instructions whose destination keeps bits that the manuals say are cleared. Where the processor has UMIP, these fault
+/// in user mode, and Linux writes the result in their place: it leaves the upper half of a 32-bit destination alone.
+fn keeps_destination(mnemonic: Mnemonic) -> bool {
+    matches!(mnemonic, Mnemonic::Sldt | Mnemonic::Str | Mnemonic::Smsw)
+}
+
 /// A set of registers.
 #[derive(Default)]
 struct RegSet(u64);
@@ -204,7 +210,7 @@ fn effects(lifter: &mut Lifter, instruction: &Instruction) -> Result<(RegSet, Re
         let register = used.register();
         if register.is_gpr() {
             let reg = Reg::gpr(register.full_register().number());
-            let partly = register.size() < 4;
+            let partly = register.size() < 4 || keeps_destination(mnemonic);
             if read || partly {
                 reads.add(reg);
             }

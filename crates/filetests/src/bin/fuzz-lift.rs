@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use redmagic_filetests::differential::Tester;
 use redmagic_filetests::generate::{Codes, Generator};
+use redmagic_filetests::native::{self, Checker};
 
 /// Random instructions and states, executed by the processor and by the evaluator. Mismatches are printed as cases for
 /// tests/filetests/cpu. Exits with 1 if there were any.
@@ -27,6 +28,9 @@ struct Arguments {
     /// Stop after this many mismatches.
     #[arg(long, default_value_t = 50)]
     mismatches: u64,
+    /// Check in place of it what native operations state to read and write.
+    #[arg(long)]
+    native: bool,
 }
 
 fn main() -> Result<()> {
@@ -36,6 +40,9 @@ fn main() -> Result<()> {
         None => fresh_seed()?,
     };
     eprintln!("seed {seed}");
+    if arguments.native {
+        return fuzz_native(&arguments, seed);
+    }
     let mut tester = Tester::new().context("starting the child that executes the cases")?;
     let mut generator = Generator::new(seed, Codes::modelled());
     let (start, mut told) = (Instant::now(), Instant::now());
@@ -70,6 +77,31 @@ fn main() -> Result<()> {
         }
     }
     std::process::exit(i32::from(mismatches != 0));
+}
+
+fn fuzz_native(arguments: &Arguments, seed: u64) -> Result<()> {
+    let mut checker = Checker::new().context("starting the child that executes the cases")?;
+    let mut generator = Generator::new(seed, native::codes());
+    let start = Instant::now();
+    let mut wrong = 0;
+    let goes_on = |compared, wrong| {
+        arguments.cases.is_none_or(|n| compared < n)
+            && arguments
+                .seconds
+                .is_none_or(|n| start.elapsed() < Duration::from_secs(n))
+            && wrong < arguments.mismatches
+    };
+    while goes_on(checker.compared, wrong) {
+        for text in checker.batch(&mut generator)? {
+            wrong += 1;
+            println!("{text}");
+        }
+    }
+    eprintln!(
+        "{} cases of native operations compared ({} that fault), {wrong} wrong",
+        checker.compared, checker.faulted
+    );
+    std::process::exit(i32::from(wrong != 0));
 }
 
 /// A seed from the system.

@@ -1,6 +1,7 @@
 //! Random states in which an instruction's memory operands are in the case's page.
 
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register, UsedMemory};
+use redmagic_ir::eval::Regs;
 use redmagic_ir::flags::{DF, STATUS};
 
 use super::Generator;
@@ -9,6 +10,19 @@ use crate::cpu::{FS_BASE, GS_BASE, stub};
 
 /// The bit of `rflags` that programs toggle to see whether there is `cpuid`.
 const ID: u64 = 1 << 21;
+
+/// Where a memory operand is with these registers, segment included.
+pub fn operand_address(memory: &UsedMemory, regs: &Regs) -> Option<u64> {
+    memory.virtual_address(0, |register, _, _| match register {
+        Register::FS => Some(regs.fs_base),
+        Register::GS => Some(regs.gs_base),
+        r if r.is_segment_register() => Some(0),
+        Register::AL => Some(regs.gpr[0] & 0xff),
+        r if r.is_gpr32() => Some(regs.gpr[r.number()] & 0xffff_ffff),
+        r if r.is_gpr64() => Some(regs.gpr[r.number()]),
+        _ => None,
+    })
+}
 
 /// Registers whose values are decided.
 #[derive(Default)]
@@ -172,16 +186,7 @@ impl Generator {
 
     /// Interesting values where the operand is.
     fn contents(&mut self, instruction: &Instruction, memory: &UsedMemory, case: &mut Case) {
-        let regs = &case.regs;
-        let address = memory.virtual_address(0, |register, _, _| match register {
-            Register::FS => Some(regs.fs_base),
-            Register::GS => Some(regs.gs_base),
-            r if r.is_segment_register() => Some(0),
-            Register::AL => Some(regs.gpr[0] & 0xff),
-            r if r.is_gpr32() => Some(regs.gpr[r.number()] & 0xffff_ffff),
-            r if r.is_gpr64() => Some(regs.gpr[r.number()]),
-            _ => None,
-        });
+        let address = operand_address(memory, &case.regs);
         let Some(at) = address.map(|a| a.wrapping_sub(stub::page(case.slot))) else {
             return;
         };

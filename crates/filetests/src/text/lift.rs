@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter};
+use iced_x86::{Decoder, Formatter, Instruction, IntelFormatter};
 use redmagic_ir::Abi;
 use redmagic_lift::recording::{Answer, Ending, Step};
-use redmagic_lift::{Lifter, lift_instruction, lift_recording};
+use redmagic_lift::{DECODER_OPTIONS, Lifter, lift_instruction, lift_recording};
 
 use super::{check_trace, lines, number64};
 
@@ -136,7 +136,7 @@ impl Recording {
             .take_while(is_byte)
             .map(|word| u8::from_str_radix(word, 16).expect("a byte"))
             .collect();
-        let instruction = Decoder::with_ip(64, &bytes, self.at, DecoderOptions::NONE).decode();
+        let instruction = Decoder::with_ip(64, &bytes, self.at, DECODER_OPTIONS).decode();
         if !instruction.is_invalid() {
             assert_eq!(instruction.len(), bytes.len(), "{words:?} is more than one instruction");
             let mut formatter = IntelFormatter::new();

@@ -31,9 +31,9 @@ fn bytes_are_computed_as_rust_does() {
     all_bytes(&binary("add"), u8::wrapping_add);
     all_bytes(&binary("sub"), u8::wrapping_sub);
     all_bytes(&binary("mul"), u8::wrapping_mul);
-    all_bytes(&binary("mulhi_u"), |a, b| (u16::from(a) * u16::from(b) >> 8) as u8);
+    all_bytes(&binary("mulhi_u"), |a, b| ((u16::from(a) * u16::from(b)) >> 8) as u8);
     all_bytes(&binary("mulhi_s"), |a, b| {
-        (i16::from(a as i8) * i16::from(b as i8) >> 8) as u8
+        ((i16::from(a as i8) * i16::from(b as i8)) >> 8) as u8
     });
     all_bytes(&binary("xor"), |a, b| a ^ b);
     all_bytes(&binary("rol"), |a, n| a.rotate_left(u32::from(n & 31)));

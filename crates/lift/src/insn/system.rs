@@ -8,7 +8,6 @@ use crate::lifter::{Flow, Lifted, Lifter, NotModelled, is_vex};
 
 pub(super) const ROWS: &[Row] = &[
     (Mnemonic::Nop, Rule::Fn(nothing)),
-    (Mnemonic::Fnop, Rule::Fn(native)),
     (Mnemonic::Pause, Rule::Fn(pause)),
     (Mnemonic::Endbr64, Rule::Fn(nothing)),
     (Mnemonic::Endbr32, Rule::Fn(nothing)),
@@ -47,10 +46,6 @@ fn pause(_: &mut Lifter, instruction: &Instruction) -> Lifted {
     } else {
         Err(NotModelled)
     }
-}
-
-fn native(_: &mut Lifter, _: &Instruction) -> Lifted {
-    Err(NotModelled)
 }
 
 fn fence(lifter: &mut Lifter, instruction: &Instruction) -> Lifted {
