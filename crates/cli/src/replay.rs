@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use anyhow::{Context, bail};
 use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter};
+use redmagic_engine::fold::Facts;
 use redmagic_engine::lift;
+use redmagic_engine::optimise::{self, Place};
 use redmagic_ir::verify;
 use redmagic_proto::ApiFn;
 use redmagic_record::recording::{AccessKind, Anchor, Api, End, Inst, Recording, Step};
@@ -97,6 +99,66 @@ pub fn ir(recording: &Recording) -> anyhow::Result<String> {
     }
     if let Some(stop) = stop {
         out += &format!("; it ends there: {stop}\n");
+    }
+    Ok(out)
+}
+
+/// The trace after every pass, and the number of operations after each.
+///
+/// # Errors
+/// A Recording that cannot be lifted to its end or optimised, or an unknown pass.
+pub fn passes(recording: &Recording, passes: &[&str], last_only: bool) -> anyhow::Result<String> {
+    let (declared, read_only) = optimise::saved_facts(recording);
+    let facts = Facts {
+        declared: &declared,
+        read_only: &read_only,
+        generation: (0x1000, 0x2000),
+    };
+    let (id, start) = match recording.anchor {
+        Anchor::Root { id, return_address, .. } => (Some(id), return_address),
+        Anchor::Exit { target, .. } => (None, target),
+    };
+    let entry = id
+        .filter(|id| declared.constant_at(*id).is_some())
+        .map(|id| optimise::entry_registers(recording, id))
+        .unwrap_or_default();
+    let place = Place {
+        entry: &entry,
+        start,
+        anchor_call: match recording.end {
+            End::Anchor { ip, .. } | End::Stopped { ip, .. } => ip,
+        },
+    };
+    let mut out = String::new();
+    let mut stages = Vec::new();
+    let done = optimise::optimise(recording, &facts, place, passes, &mut |stage, trace| {
+        stages.push((stage, trace.clone()));
+    });
+    for (stage, trace) in &stages {
+        if !last_only {
+            out += &format!(
+                "; ---- {stage}: {} operations\n{}\n",
+                trace.ops.len(),
+                trace.normalized()
+            );
+        }
+    }
+    let done = match done {
+        Ok(done) => done,
+        Err(error) => bail!("{out}{error}"),
+    };
+    let violations = verify::violations(&done.trace);
+    if !violations.is_empty() {
+        bail!(
+            "{}\nthe optimised trace is not valid; please report this: {violations:?}",
+            done.trace
+        );
+    }
+    if last_only {
+        out += &done.trace.to_string();
+    }
+    for (stage, count) in done.counts {
+        out += &format!("; {count:>6} operations after {stage}\n");
     }
     Ok(out)
 }

@@ -551,7 +551,9 @@ fn finish(session: &Session, job: &Job, recording: &Result<Recording, Aborted>, 
             tracing::info!(pid = session.pid, trace, origin = ?job.origin, "installed");
             if let (Some(folder), Ok(recording)) = (&session.save_recordings, recording) {
                 let file = folder.join(format!("{}-{trace}.rmrec", session.pid));
-                if let Err(error) = redmagic_record::codec::save(recording, &file) {
+                let mut recording = recording.clone();
+                recording.meta.constant = lock(&session.engine).constant_blocks(&recording);
+                if let Err(error) = redmagic_record::codec::save(&recording, &file) {
                     session.message(format!("{} could not be written: {error}", file.display()));
                 }
             }

@@ -13,7 +13,7 @@ use redmagic_proto::control::{Control, EXIT_COUNTERS, LOOP_WEIGHT};
 use redmagic_proto::entries::hash;
 use redmagic_proto::thread::{Rejoin, ThreadWords};
 use redmagic_record::abort::Abort;
-use redmagic_record::recording::{End, Recording};
+use redmagic_record::recording::{ConstantBlock, End, Recording};
 
 use crate::cache::{CacheError, CodeCache};
 use crate::fold::{self, Facts};
@@ -621,6 +621,16 @@ impl Engine {
             }
         }
         Ok(id)
+    }
+
+    /// The constant memory that a recording has read, for its file.
+    pub fn constant_blocks(&self, recording: &Recording) -> Vec<ConstantBlock> {
+        let facts = Facts {
+            declared: &self.declared,
+            read_only: &self.read_only,
+            generation: (0, 0),
+        };
+        crate::optimise::constant_blocks(recording, &facts)
     }
 
     /// Leaves out of a trace what is known, if that may be relied on.

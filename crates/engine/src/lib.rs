@@ -11,6 +11,8 @@ pub mod fold;
 pub mod graph;
 pub mod lift;
 pub mod memory;
+pub mod observe;
+pub mod optimise;
 pub mod params;
 pub mod plan;
 pub mod policy;

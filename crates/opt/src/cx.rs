@@ -3,7 +3,7 @@
 use redmagic_ir::eval::Evaluator;
 use redmagic_ir::opcode::Effects;
 use redmagic_ir::{Builder, End, Op, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::forward::memory::{Extents, MemoryState};
 use crate::forward::{Pass, Step};
@@ -108,6 +108,8 @@ pub struct Cx<'a> {
     /// The state before the current instruction, if the trace can still be left there: nothing of the instruction has been
     /// done yet that cannot be done again.
     pub checkpoint: Option<Snapshot>,
+    /// In a loop: the operations before its head whose values change from turn to turn, as far as that is known.
+    pub carried: FxHashSet<usize>,
     /// Whether the generation was compared since the program's own code last ran.
     pub fresh: bool,
     /// Constant memory that was relied on.
@@ -131,6 +133,7 @@ impl<'a> Cx<'a> {
             numbers: FxHashMap::default(),
             memory: MemoryState::default(),
             checkpoint: None,
+            carried: FxHashSet::default(),
             fresh: false,
             relied_on: Vec::new(),
             passes,

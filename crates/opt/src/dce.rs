@@ -27,7 +27,7 @@ pub(crate) fn stays(op: &Op) -> bool {
 pub fn live(trace: &Trace) -> Vec<bool> {
     let mut live = vec![false; trace.ops.len()];
     let mut work: Vec<usize> = Vec::new();
-    let mut need = |value: Value, live: &mut Vec<bool>, work: &mut Vec<usize>| {
+    let need = |value: Value, live: &mut Vec<bool>, work: &mut Vec<usize>| {
         if let Some(index) = value.as_op()
             && !live[index]
         {

@@ -26,10 +26,11 @@ pub mod sink;
 
 pub use cx::{Constant, ConstantMemory, Cx, Failed, Input};
 
+use forward::memory::Facts;
 use redmagic_ir::{End, Trace};
 
 /// A pass over the whole trace, after the forward chain.
-type Backward = fn(Trace) -> Trace;
+type Backward = fn(Trace, &Facts) -> Trace;
 
 /// The passes by name, in their usual order.
 pub const PASSES: &[&str] = &["fold", "constants", "known", "gvn", "memory", "peel", "sink", "dce"];
@@ -74,7 +75,7 @@ pub fn optimize_with(
         match *name {
             "peel" => peels = true,
             "sink" => backward.push(("sink", sink::sink)),
-            "dce" => backward.push(("dce", dce::dce)),
+            "dce" => backward.push(("dce", |trace, _| dce::dce(trace))),
             _ => return Err(Failed::UnknownPass((*name).to_owned())),
         }
     }
@@ -96,7 +97,7 @@ pub fn optimize_with(
     };
     let relied_on = cx.relied_on();
     for (name, pass) in backward {
-        out = pass(out);
+        out = pass(out, &cx.memory.facts);
         note(name, &out, after);
     }
     Ok(Optimized {

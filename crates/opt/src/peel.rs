@@ -50,19 +50,65 @@ pub fn peel(
     let mut end = snapshot.clone();
     end.regs.retain(|(reg, _)| *reg != Reg::FLAGS);
     let mut without = FxHashSet::default();
-    let start = cx.save();
+    let mut straight = straight.clone();
+    let mut start = cx.save();
+    let mut hoisted = 0;
+    let mut settled = false;
     for _ in 0..ATTEMPTS {
         cx.restore(&start);
         cx.memory.enter_loop(&without);
-        let body = feed_body(straight, &end, cx)?;
+        cx.memory.in_loop = Some(Vec::new());
+        let body = feed_body(&straight, &end, cx)?;
         let stale = stale(cx, &body);
-        if stale.is_empty() {
-            return Ok(assemble(straight, cx, &body));
+        if !stale.is_empty() {
+            without.extend(stale);
+            continue;
         }
-        without.extend(stale);
+        // Once more, with what changes known.
+        let changing: FxHashSet<usize> = (0..straight.ops.len())
+            .filter(|index| cx.canonical(body.copies_or_none(*index)) != Value::op(*index))
+            .collect();
+        if !settled && changing != cx.carried {
+            settled = true;
+            cx.carried = changing;
+            continue;
+        }
+        let guards = cx.memory.in_loop.take().unwrap_or_default();
+        // Guards against overlap between roots that stay the same can stand before the loop.
+        let invariant = |value: Value| {
+            value.as_op().is_none_or(|index| index < straight.ops.len())
+                && cx.canonical(body.copy_or_self(value)) == value
+        };
+        let early: Vec<_> = guards
+            .into_iter()
+            .filter(|(place, root)| place.root.parts().chain(root.parts()).all(invariant))
+            .collect();
+        if early.is_empty() || hoisted == HOISTS {
+            return Ok(assemble(&straight, cx, &body));
+        }
+        hoisted += 1;
+        cx.restore(&start);
+        cx.carried.clear();
+        settled = false;
+        for (place, root) in early {
+            cx.checkpoint = Some(Snapshot {
+                pc: cx.input.restart_pc,
+                ..end.clone()
+            });
+            crate::forward::memory::apart(cx, &place, &root);
+        }
+        cx.checkpoint = None;
+        straight = Trace {
+            end: straight.end.clone(),
+            ..cx.b.trace().clone()
+        };
+        start = cx.save();
     }
     Err(Failed::Unsettled)
 }
+
+/// How often guards are moved before the loop: moving some may make others invariant.
+const HOISTS: usize = 3;
 
 /// The second iteration.
 struct Body {
@@ -78,6 +124,19 @@ impl Body {
             Some(index) => self.copies[index],
             None => value,
         }
+    }
+
+    fn copies_or_none(&self, index: usize) -> Value {
+        self.copies[index]
+    }
+
+    /// Of a value of either iteration.
+    fn copy_or_self(&self, value: Value) -> Value {
+        value
+            .as_op()
+            .and_then(|index| self.copies.get(index))
+            .copied()
+            .unwrap_or(value)
     }
 }
 
@@ -220,6 +279,13 @@ fn assemble(straight: &Trace, cx: &mut Cx<'_>, body: &Body) -> Trace {
         ..map_snapshot(&body.end)
     });
     out.guard(over, false, restart);
+    cx.memory.facts.0.iter_mut().for_each(|fact| {
+        if fact.at > count {
+            fact.at += shift;
+            fact.a.0 = fact.a.0.with(&map);
+            fact.b.0 = fact.b.0.with(&map);
+        }
+    });
     let mut next = vec![(counter, left)];
     next.extend(
         carried

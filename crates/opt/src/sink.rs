@@ -1,9 +1,229 @@
 //! Dead stores: what is overwritten before anything can see it is stored only by the exits in between.
+//!
+//! Most stores of an interpreter's trace are to slots of its own stack that the next instruction of the program overwrites,
+//! and to frames of native functions that were inlined. Walking backwards, a store is taken out if its bytes are all
+//! overwritten later, or are native stack that is dead at the end of the trace; each guard in between stores them on
+//! its way out. In between there must be no call, nothing that may load those bytes, and no other store that may write
+//! them (the exit would store in the wrong order).
+//!
+//! Stores to memory other than dead stack are never moved past the end of an iteration: a signal handler, a collector and a
+//! core dump see a true heap (DESIGN section 7).
 
-use redmagic_ir::Trace;
+use redmagic_ir::opcode::Effects;
+use redmagic_ir::{End, ExitStore, Op, Opcode, Reg, Snapshot, Trace, Type, Value};
+
+use crate::dce;
+use crate::forward::memory::{Facts, Place, Root, overlap, place};
+
+/// Bytes that are overwritten later.
+struct Dead {
+    /// Where.
+    place: Range,
+    /// The guards in between, by operation.
+    guards: Vec<usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Range {
+    /// By a store to this place.
+    Place(Place),
+    /// Below this displacement from the stack pointer at the entry.
+    StackBelow(i64),
+}
+
+/// Most exit stores in a trace: each is code in a stub.
+const MOST: usize = 2048;
 
 /// See the module.
 #[must_use]
-pub fn sink(trace: Trace) -> Trace {
-    trace
+pub fn sink(mut trace: Trace, facts: &Facts) -> Trace {
+    let stack = Stack::of(&trace);
+    let mut kept = vec![true; trace.ops.len()];
+    let mut dead: Vec<Dead> = Vec::new();
+    if let End::Repeat { snapshot } | End::Link { snapshot, .. } = &trace.end
+        && let Some(depth) = stack.depth(&trace, snapshot)
+    {
+        dead.push(Dead {
+            place: Range::StackBelow(depth),
+            guards: Vec::new(),
+        });
+    }
+    let mut sunk = 0;
+    for index in (0..trace.ops.len()).rev() {
+        let op = trace.ops[index];
+        match op.code {
+            Opcode::Checkpoint => {}
+            Opcode::GuardTrue | Opcode::GuardFalse => {
+                let snapshot = &trace.snapshots[op.aux as usize];
+                // Back at the loop's end: what is below the stack pointer there is dead.
+                if snapshot.via == redmagic_ir::Via::Restart
+                    && matches!(trace.end, End::Loop { .. })
+                    && let Some(depth) = stack.depth(&trace, snapshot)
+                {
+                    dead.push(Dead {
+                        place: Range::StackBelow(depth),
+                        guards: Vec::new(),
+                    });
+                }
+                for dead in &mut dead {
+                    dead.guards.push(index);
+                }
+            }
+            Opcode::Store => {
+                let at = place(&op).expect("a store has a place");
+                let covered = dead.iter().position(|dead| stack.covers(&dead.place, &at));
+                let base = at.root.only_base().filter(|base| !base.is_none());
+                if let (Some(found), Some(base)) = (covered, base)
+                    && sunk + dead[found].guards.len() <= MOST
+                {
+                    kept[index] = false;
+                    sunk += dead[found].guards.len();
+                    let store = ExitStore {
+                        value: op.args[0],
+                        base,
+                        disp: at.disp,
+                    };
+                    for guard in dead[found].guards.clone() {
+                        let snapshot = trace.ops[guard].aux as usize;
+                        let depth = stack.depth(&trace, &trace.snapshots[snapshot]);
+                        // Below the red zone of the exit nothing is alive.
+                        let end = i64::from(at.disp) + i64::from(at.size);
+                        if stack.pointer == Some(base) && depth.is_some_and(|depth| end <= depth - 128) {
+                            continue;
+                        }
+                        trace.snapshots[snapshot].stores.insert(0, store);
+                    }
+                    continue;
+                }
+                dead.retain(|dead| stack.apart(facts, index, &dead.place, &at));
+                if base.is_some() {
+                    dead.push(Dead {
+                        place: Range::Place(at),
+                        guards: Vec::new(),
+                    });
+                }
+            }
+            Opcode::Load => {
+                let at = place(&op).expect("a load has a place");
+                dead.retain(|dead| stack.apart(facts, index, &dead.place, &at));
+            }
+            _ => {
+                let effects = op.code.effects();
+                let memory = [Effects::READ, Effects::WRITE, Effects::BARRIER];
+                if memory.into_iter().any(|effect| effects.has(effect)) {
+                    dead.clear();
+                }
+            }
+        }
+    }
+    dce::keep(trace, &kept)
+}
+
+/// What is known of the native stack.
+struct Stack {
+    /// The stack pointer at the entry.
+    pointer: Option<Value>,
+    /// The operation from which on an address of the stack may be known elsewhere.
+    escapes: usize,
+}
+
+impl Stack {
+    fn of(trace: &Trace) -> Stack {
+        let is_rsp = |op: &Op| op.code == Opcode::Reg && op.reg() == Some(Reg::RSP);
+        let pointer = trace.ops.iter().position(is_rsp).map(Value::op);
+        let mut stack = Stack { pointer, escapes: 0 };
+        let head = trace.ops.iter().position(|op| op.code == Opcode::LoopHead);
+        let first = (0..trace.ops.len()).find(|index| stack.escapes_at(trace, *index));
+        // In a loop, what escapes later has escaped in the turn before.
+        stack.escapes = match (first, head) {
+            (None, _) => usize::MAX,
+            (Some(at), Some(head)) => at.min(head),
+            (Some(at), None) => at,
+        };
+        stack
+    }
+
+    fn escapes_at(&self, trace: &Trace, index: usize) -> bool {
+        let op = &trace.ops[index];
+        let derived = |value: Value| !value.is_none() && self.offset(trace, value).is_some();
+        match op.code {
+            Opcode::Load
+            | Opcode::Checkpoint
+            | Opcode::GuardTrue
+            | Opcode::GuardFalse
+            | Opcode::FlagsSub
+            | Opcode::FlagsAdd
+            | Opcode::FlagsLogic => false,
+            Opcode::Add => derived(op.args[0]) && trace.constant(op.args[1]).is_none() || derived(op.args[1]),
+            Opcode::Store => derived(op.args[0]),
+            Opcode::Call | Opcode::Native => true,
+            _ => op.operands().iter().any(|value| derived(*value)),
+        }
+    }
+
+    /// How far a value is from the stack pointer at the entry.
+    fn offset(&self, trace: &Trace, mut value: Value) -> Option<i64> {
+        let mut sum = 0i64;
+        loop {
+            if Some(value) == self.pointer {
+                return Some(sum);
+            }
+            let op = trace.ops.get(value.as_op()?)?;
+            if op.code != Opcode::Add || op.ty != Type::I64 {
+                return None;
+            }
+            sum = sum.wrapping_add(trace.constant(op.args[1])? as i64);
+            value = op.args[0];
+        }
+    }
+
+    /// The stack pointer of an exit, from that at the entry.
+    fn depth(&self, trace: &Trace, snapshot: &Snapshot) -> Option<i64> {
+        match snapshot.get(Reg::RSP) {
+            Some(value) => self.offset(trace, value),
+            None => self.pointer.map(|_| 0),
+        }
+    }
+
+    fn is_stack(&self, root: &Root) -> bool {
+        self.pointer.is_some() && root.only_base() == self.pointer
+    }
+
+    fn covers(&self, range: &Range, place: &Place) -> bool {
+        let (start, end) = (i64::from(place.disp), i64::from(place.disp) + i64::from(place.size));
+        match range {
+            Range::Place(by) => {
+                by.root == place.root && i64::from(by.disp) <= start && end <= i64::from(by.disp) + i64::from(by.size)
+            }
+            Range::StackBelow(depth) => self.is_stack(&place.root) && end <= *depth,
+        }
+    }
+
+    fn apart(&self, facts: &Facts, at: usize, range: &Range, place: &Place) -> bool {
+        let uses_stack = place.root.parts().any(|part| Some(part) == self.pointer);
+        match range {
+            Range::Place(by) => {
+                if by.root == place.root {
+                    return !overlap(by.disp, by.size, place.disp, place.size);
+                }
+                let private = |one: &Place, other_uses: bool| {
+                    self.is_stack(&one.root)
+                        && i64::from(one.disp) + i64::from(one.size) <= 0
+                        && at < self.escapes
+                        && !other_uses
+                };
+                private(by, uses_stack)
+                    || private(place, by.root.parts().any(|part| Some(part) == self.pointer))
+                    || facts.apart(at, by, place)
+            }
+            // Dead stack: what else could be there?
+            Range::StackBelow(depth) => {
+                if self.is_stack(&place.root) {
+                    i64::from(place.disp) >= *depth
+                } else {
+                    at < self.escapes && !uses_stack
+                }
+            }
+        }
+    }
 }

@@ -47,6 +47,19 @@ pub struct Meta {
     pub duration_ns: u64,
     /// Signals delivered meanwhile.
     pub signals: u32,
+    /// The memory that does not change among what was read: filled in when the recording is saved.
+    pub constant: Vec<ConstantBlock>,
+}
+
+/// A block of memory that does not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConstantBlock {
+    /// First byte.
+    pub start: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// Whether the program declared it (and may end it); else it is a read-only mapping of a file.
+    pub declared: bool,
 }
 
 /// An executable image.

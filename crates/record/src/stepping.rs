@@ -144,6 +144,7 @@ pub fn record(thread: Stopped, ctx: &Ctx<'_>, guide: &mut dyn Guide, limits: &Li
                 unix_ms,
                 duration_ns: stats.time.as_nanos() as u64,
                 signals: stats.signals,
+                constant: Vec::new(),
             },
             images: ctx.images.clone(),
             anchor: ctx.anchor,

@@ -69,6 +69,9 @@ enum What {
             value_delimiter = ','
         )]
         print: Vec<Stage>,
+        /// The optimiser's passes, in order; all by default.
+        #[arg(long, value_name = "PASS,...", value_delimiter = ',')]
+        passes: Option<Vec<String>>,
     },
     /// The tunables, with their environment variables and defaults.
     Params,
@@ -81,6 +84,12 @@ enum Stage {
     Instructions,
     /// The trace that they are lifted to.
     Ir,
+    /// The trace after every pass of the optimiser.
+    #[value(name = "ir:all")]
+    IrAll,
+    /// The optimised trace.
+    #[value(name = "ir:opt")]
+    IrOpt,
 }
 
 #[derive(clap::Args)]
@@ -113,7 +122,7 @@ fn main() -> ExitCode {
         What::Detach { pid } => ask(pid, Command::Detach).map(|_| ()).map_err(Into::into),
         What::Status { pid, json } => status(pid, json),
         What::Traces { pid, json } => traces(pid, json),
-        What::Replay { file, print } => print_recording(&file, &print),
+        What::Replay { file, print, passes } => print_recording(&file, &print, passes.as_deref()),
         What::Params => {
             for row in redmagic_engine::params::TABLE {
                 println!(
@@ -151,12 +160,18 @@ fn traces(pid: i32, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print_recording(file: &Path, stages: &[Stage]) -> anyhow::Result<()> {
+fn print_recording(file: &Path, stages: &[Stage], passes: Option<&[String]>) -> anyhow::Result<()> {
+    let passes: Vec<&str> = match passes {
+        Some(names) => names.iter().map(String::as_str).collect(),
+        None => redmagic_opt::PASSES.to_vec(),
+    };
     let recording = redmagic_record::codec::load(file).with_context(|| format!("{} is not read", file.display()))?;
     let mut out = std::io::stdout().lock();
     for stage in stages {
         let text = match stage {
             Stage::Instructions => replay::instructions(&recording),
+            Stage::IrAll => replay::passes(&recording, &passes, false)?,
+            Stage::IrOpt => replay::passes(&recording, &passes, true)?,
             Stage::Ir => replay::ir(&recording).with_context(|| format!("{}", file.display()))?,
         };
         match out.write_all(text.as_bytes()) {

@@ -73,6 +73,82 @@ pub struct MemoryState {
     pub(crate) extents: Extents,
     /// Guards against overlap that were put in.
     guards: usize,
+    /// What was shown not to overlap.
+    pub(crate) facts: Facts,
+    /// The guards that were put in since the loop head, for those that can stand before it.
+    pub(crate) in_loop: Option<Vec<(Place, Root)>>,
+}
+
+/// Two ranges that do not overlap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fact {
+    /// How many operations stand before it is known.
+    pub at: usize,
+    /// One root, and the displacements.
+    pub a: (Root, i64, i64),
+    /// The other.
+    pub b: (Root, i64, i64),
+}
+
+/// What guards have shown not to overlap.
+#[derive(Debug, Clone, Default)]
+pub struct Facts(pub(crate) Vec<Fact>);
+
+impl Facts {
+    fn add(&mut self, fact: Fact) {
+        let known = |other: &Fact| (other.a, other.b) == (fact.a, fact.b) && other.at <= fact.at;
+        if !self.0.iter().any(known) {
+            self.0.push(fact);
+        }
+    }
+
+    /// Whether the two places are known not to overlap before operation `at`.
+    pub(crate) fn apart(&self, at: usize, one: &Place, two: &Place) -> bool {
+        let inside = |place: &Place, side: &(Root, i64, i64)| {
+            let start = i64::from(place.disp);
+            place.root == side.0 && side.1 <= start && start + i64::from(place.size) <= side.2
+        };
+        self.0.iter().any(|fact| {
+            fact.at <= at
+                && (inside(one, &fact.a) && inside(two, &fact.b) || inside(two, &fact.a) && inside(one, &fact.b))
+        })
+    }
+}
+
+impl Root {
+    /// A root of a base alone.
+    pub fn plain(base: Value) -> Root {
+        Root {
+            base,
+            index: Value::NONE,
+            seg: Value::NONE,
+            shift: 0,
+        }
+    }
+
+    /// The base, if there is nothing else.
+    pub fn only_base(&self) -> Option<Value> {
+        (self.index.is_none() && self.seg.is_none()).then_some(self.base)
+    }
+
+    /// The values in it.
+    pub fn parts(&self) -> impl Iterator<Item = Value> {
+        [self.base, self.index, self.seg]
+            .into_iter()
+            .filter(|part| !part.is_none())
+    }
+
+    /// The same root in other terms.
+    #[must_use]
+    pub fn with(&self, map: &dyn Fn(Value) -> Value) -> Root {
+        let part = |value: Value| if value.is_none() { value } else { map(value) };
+        Root {
+            base: part(self.base),
+            index: part(self.index),
+            seg: part(self.seg),
+            shift: self.shift,
+        }
+    }
 }
 
 /// Most guards against overlap in one trace.
@@ -390,7 +466,7 @@ fn store(cx: &mut Cx<'_>, op: Op) -> Step {
     Step::Next(op)
 }
 
-fn overlap(a: i32, a_size: u32, b: i32, b_size: u32) -> bool {
+pub(crate) fn overlap(a: i32, a_size: u32, b: i32, b_size: u32) -> bool {
     let (a, b) = (i64::from(a), i64::from(b));
     a < b + i64::from(b_size) && b < a + i64::from(a_size)
 }
@@ -411,7 +487,7 @@ fn is_private_root(cx: &Cx<'_>, root: &Root) -> bool {
 }
 
 /// Whether a store to `place` leaves what is known at `other` alone. May put in a guard that it does.
-fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
+pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     let Some(entries) = cx.memory.known.get(other).filter(|entries| !entries.is_empty()) else {
         return true;
     };
@@ -491,13 +567,22 @@ fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     let flags = cx.make(O::FlagsSub, Type::I64, &[sum, bound]);
     let below = cx.feed(Cx::op(O::Cond, Type::Void, Cond::B.code(), &[flags]), Some(0));
     match cx.int(below) {
-        Some(known) => known == 0,
+        Some(0) => {}
+        Some(_) => return false,
         None => {
             cx.memory.guards += 1;
             cx.guard(below, false, snapshot);
-            true
+            if let Some(guards) = &mut cx.memory.in_loop {
+                guards.push((*place, *other));
+            }
         }
     }
+    cx.memory.facts.add(Fact {
+        at: cx.b.len(),
+        a: (place.root, start, end),
+        b: (*other, lo, hi),
+    });
+    true
 }
 
 /// The address of a root when it was recorded.

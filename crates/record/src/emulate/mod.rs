@@ -209,6 +209,7 @@ impl Emulator {
                     unix_ms,
                     duration_ns: stats.time.as_nanos() as u64,
                     signals: 0,
+                    constant: Vec::new(),
                 },
                 images: ctx.images.clone(),
                 anchor: ctx.anchor,

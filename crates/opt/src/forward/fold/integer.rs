@@ -55,7 +55,9 @@ pub(super) fn rules(cx: &mut Cx<'_>, op: &Op) -> Option<Step> {
         // (x + c) + d, (x & c) & d, (x | c) | d, (x ^ c) ^ d
         (O::Add | O::And | O::Or | O::Xor, Some(d)) => {
             let inner = *cx.def_of(a, op.code)?;
-            if inner.ty != op.ty {
+            // A value that the loop carries is not looked behind: what is there would have to be carried too.
+            let carried = a.as_op().is_some_and(|index| cx.carried.contains(&index));
+            if inner.ty != op.ty || carried {
                 return None;
             }
             let c = cx.constant(inner.args[1])? as u64;

@@ -1,0 +1,173 @@
+//! A recording through the lifter and the optimiser.
+
+use std::collections::HashMap;
+
+use redmagic_ir::{Reg, Trace};
+use redmagic_opt::{Constant, ConstantMemory, Failed, Input, Optimized};
+use redmagic_proto::registry::KIND_CONSTANT_MEMORY;
+use redmagic_record::recording::{AccessKind, ConstantBlock, Recording, Step};
+
+use crate::fold::Facts;
+use crate::lift::{self, Malformed};
+use crate::observe;
+use crate::registry::Declarations;
+
+/// The bytes of a recording that do not change.
+struct RecordedConstants<'a> {
+    bytes: HashMap<u64, u8>,
+    facts: &'a Facts<'a>,
+}
+
+impl<'a> RecordedConstants<'a> {
+    fn of(recording: &Recording, facts: &'a Facts<'a>) -> Self {
+        let mut bytes = HashMap::new();
+        for step in &recording.steps {
+            let Step::Inst(inst) = step else { continue };
+            for access in inst.mem.iter().filter(|access| access.kind == AccessKind::Read) {
+                let inside = |address: u64| {
+                    facts.declared.constant_at(address).is_some()
+                        || facts.read_only.iter().any(|range| range.contains(&address))
+                };
+                if inside(access.addr) {
+                    for (i, byte) in access.value.iter().enumerate() {
+                        bytes.insert(access.addr + i as u64, *byte);
+                    }
+                }
+            }
+        }
+        RecordedConstants { bytes, facts }
+    }
+}
+
+impl ConstantMemory for RecordedConstants<'_> {
+    fn load(&self, address: u64, size: u32) -> Option<Constant> {
+        let end = address.checked_add(u64::from(size))?;
+        let read_only = self.facts.read_only.iter().any(|r| r.start <= address && end <= r.end);
+        let declared = self
+            .facts
+            .declared
+            .constant_at(address)
+            .is_some_and(|block| end - block.start <= block.length);
+        if !read_only && !declared {
+            return None;
+        }
+        let mut bits = 0;
+        for (i, address) in (address..end).enumerate() {
+            bits |= u128::from(*self.bytes.get(&address)?) << (i * 8);
+        }
+        Some(Constant {
+            bits,
+            declared: !read_only,
+        })
+    }
+}
+
+/// The constant memory that a recording has read, for its file.
+pub fn constant_blocks(recording: &Recording, facts: &Facts<'_>) -> Vec<ConstantBlock> {
+    let mut blocks: Vec<ConstantBlock> = Vec::new();
+    for step in &recording.steps {
+        let Step::Inst(inst) = step else { continue };
+        for access in &inst.mem {
+            let declared = facts.declared.constant_at(access.addr).map(|block| ConstantBlock {
+                start: block.start,
+                length: block.length,
+                declared: true,
+            });
+            let read_only = facts.read_only.iter().find(|r| r.contains(&access.addr));
+            let block = declared.or(read_only.map(|range| ConstantBlock {
+                start: range.start,
+                length: range.end - range.start,
+                declared: false,
+            }));
+            if let Some(block) = block.filter(|block| !blocks.contains(block)) {
+                blocks.push(block);
+            }
+        }
+    }
+    blocks
+}
+
+/// What a saved recording says of constant memory.
+pub fn saved_facts(recording: &Recording) -> (Declarations, Vec<std::ops::Range<u64>>) {
+    let mut declared = Declarations::default();
+    let mut read_only = Vec::new();
+    for block in &recording.meta.constant {
+        if block.declared {
+            declared.add(KIND_CONSTANT_MEMORY, block.start, block.length, 0);
+        } else {
+            read_only.push(block.start..block.start.saturating_add(block.length));
+        }
+    }
+    (declared, read_only)
+}
+
+/// Registers that hold the id of a root's anchor at its start.
+pub fn entry_registers(recording: &Recording, id: u64) -> Vec<(Reg, u64)> {
+    [
+        Reg::RBX,
+        Reg::RBP,
+        Reg::gpr(12),
+        Reg::gpr(13),
+        Reg::gpr(14),
+        Reg::gpr(15),
+    ]
+    .into_iter()
+    .filter(|reg| recording.start.gpr[reg.index()] == id)
+    .map(|reg| (reg, id))
+    .collect()
+}
+
+/// Where a trace begins, and what leads back there.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Place<'a> {
+    /// Registers to guard at the entry.
+    pub entry: &'a [(Reg, u64)],
+    /// Where the original code goes on at the entry.
+    pub start: u64,
+    /// The call of the anchor, for loops.
+    pub anchor_call: u64,
+}
+
+/// Why there is no optimised trace.
+#[derive(Debug, thiserror::Error)]
+pub enum OptimiseError {
+    /// The recording contradicts itself.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The trace ends before the recording does.
+    #[error("{0}")]
+    Stopped(redmagic_lift::recording::Stop),
+    /// The optimiser gave up.
+    #[error(transparent)]
+    Failed(#[from] Failed),
+}
+
+/// Lifts and optimises.
+///
+/// # Errors
+/// See [`OptimiseError`].
+pub fn optimise(
+    recording: &Recording,
+    facts: &Facts<'_>,
+    place: Place<'_>,
+    passes: &[&str],
+    after: &mut dyn FnMut(&'static str, &Trace),
+) -> Result<Optimized, OptimiseError> {
+    let (trace, stop) = lift::lift(recording)?;
+    if let Some(stop) = stop {
+        return Err(OptimiseError::Stopped(stop));
+    }
+    after("lifted", &trace);
+    let observed = observe::observe(&trace, recording);
+    let constants = RecordedConstants::of(recording, facts);
+    let input = Input {
+        entry: place.entry,
+        start_pc: place.start,
+        observed: &observed,
+        constants: &constants,
+        generation: Some(facts.generation),
+        restart_pc: place.anchor_call,
+        ..Input::default()
+    };
+    Ok(redmagic_opt::optimize_with(&trace, &input, passes, after)?)
+}
