@@ -12,6 +12,7 @@ pub mod differential;
 pub mod fuzz;
 pub mod generate;
 pub mod native;
+pub mod optfuzz;
 pub mod random;
 pub mod text;
 pub mod traces;

@@ -86,12 +86,22 @@ pub fn optimize_with(
     };
     let mut cx = Cx::new(&chain, input);
     let straight = cx.feed_trace(trace)?;
+    let straight_facts = cx.memory.facts.clone();
     let head = dce::dce(straight.clone());
     note("forward", &head, after);
     let mut out = if peels && matches!(straight.end, End::Repeat { .. }) && peel::possible(&straight) {
-        let peeled = peel::peel(&straight, &chain, input, &mut cx)?;
-        note("peel", &peeled, after);
-        peeled
+        match peel::peel(&straight, &chain, input, &mut cx) {
+            Ok(peeled) => {
+                note("peel", &peeled, after);
+                peeled
+            }
+            // It never goes round twice in the same way: what there is of it stays as it is.
+            Err(Failed::Contradiction(_) | Failed::Unsettled) => {
+                cx.memory.facts = straight_facts;
+                straight
+            }
+            Err(other) => return Err(other),
+        }
     } else {
         straight
     };
