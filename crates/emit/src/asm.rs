@@ -317,6 +317,47 @@ impl Asm {
         self.reencode(&cmp)
     }
 
+    /// Marks the place that a call returns to with the original return address: `nop dword ptr [rax + (address - here)]`,
+    /// from which unwinders compute the caller (see [`crate::copy`]).
+    pub fn return_marker(&mut self, return_address: u64) -> Result<(), AsmError> {
+        let here = self.here();
+        let distance = i32::try_from(return_address.wrapping_sub(here) as i64).map_err(|_| AsmError::Reach {
+            from: here,
+            to: return_address,
+        })?;
+        self.bytes(&[0x0f, 0x1f, 0x80]);
+        self.bytes(&distance.to_le_bytes());
+        Ok(())
+    }
+
+    /// Takes a `jcc` back that was emitted last. False if something else was.
+    pub(crate) fn retract_jcc(&mut self, label: Label) -> bool {
+        let end = self.code.len() as u32;
+        if self.fixups.last() != Some(&(end.wrapping_sub(4), label)) {
+            return false;
+        }
+        self.fixups.pop();
+        self.code.truncate(end as usize - 6);
+        true
+    }
+
+    /// New data words that begin at a multiple of 16 bytes.
+    pub(crate) fn datum128(&mut self, value: u128) -> Datum {
+        if (self.data_base + self.data.len() as u64 * 8) % 16 != 0 {
+            self.data.push(0);
+        }
+        let low = self.datum(value as u64);
+        self.datum((value >> 64) as u64);
+        low
+    }
+
+    /// Whether every place of the code reaches an address with a 32-bit displacement.
+    pub(crate) fn reaches(&self, address: u64) -> bool {
+        const SLACK: i64 = 1 << 26;
+        let distance = address.wrapping_sub(self.base) as i64;
+        (i64::from(i32::MIN) + SLACK..i64::from(i32::MAX) - SLACK).contains(&distance)
+    }
+
     /// Resolves every label.
     pub fn finish(mut self) -> Result<Assembled, AsmError> {
         for (at, label) in &self.fixups {

@@ -600,15 +600,7 @@ impl Copier<'_> {
             });
             self.asm.reencode(&call)?;
         }
-        // nop dword ptr [rax + (return_address - here)]
-        let here = self.asm.here();
-        let distance = i32::try_from(return_address.wrapping_sub(here) as i64).map_err(|_| AsmError::Reach {
-            from: here,
-            to: return_address,
-        })?;
-        self.asm.bytes(&[0x0f, 0x1f, 0x80]);
-        self.asm.bytes(&distance.to_le_bytes());
-        Ok(())
+        Ok(self.asm.return_marker(return_address)?)
     }
 
     /// Says in the thread's words that the shim function which returns to

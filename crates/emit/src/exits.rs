@@ -140,7 +140,6 @@ impl Exits {
     /// # Errors
     /// When a target, a counter or the shim is out of reach of a 32-bit displacement.
     pub fn finish(self, asm: &mut Asm, environment: &ExitEnvironment) -> Result<Vec<Exit>, AsmError> {
-        let park = asm.datum(environment.park);
         let mut exits = Vec::new();
         let (counted, silent): (Vec<_>, Vec<_>) = self.pending.into_iter().partition(|pending| pending.counted);
         for pending in silent {
@@ -148,45 +147,73 @@ impl Exits {
             pending.fixups.emit(asm);
             asm.jmp_address(pending.target)?;
         }
-        for (number, pending) in (self.first..).zip(counted) {
-            let counter = environment.counters + u64::from(number) * 4;
-            let (count, hot) = (asm.label(), asm.label());
-            let slot = asm.datum_label(count);
-            let target = asm.datum(pending.target);
-
+        let mut tails = Tails::new(asm, environment, self.first);
+        for pending in counted {
             asm.bind(pending.stub);
             pending.fixups.emit(asm);
-            asm.jmp_through(asm.datum_address(slot))?;
-
-            asm.bind(count);
-            let counting = asm.here();
-            asm.adjust_rsp(-128);
-            asm.bytes(&[0x51]); // push rcx
-            asm.load_ecx(counter)?;
-            asm.bytes(&[0x8d, 0x49, 0xff]); // lea ecx, [rcx - 1]
-            asm.store_ecx(counter)?;
-            // jrcxz over: pop rcx (1), lea rsp, [rsp + 128] (8), jmp target (5)
-            asm.bytes(&[0xe3, 14]);
-            asm.bytes(&[0x59]); // pop rcx
-            asm.adjust_rsp(128);
-            asm.jmp_address(pending.target)?;
-
-            asm.bind(hot);
-            asm.store_imm32(counter, environment.again)?;
-            asm.bytes(&[0x59]); // pop rcx
-            asm.push_datum(target)?;
-            asm.bytes(&[0x68]); // push imm32
-            asm.bytes(&number.to_le_bytes());
-            asm.jmp_through(asm.datum_address(park))?;
-
-            exits.push(Exit {
-                number,
-                target: pending.target,
-                slot,
-                counting,
-                step: pending.step,
-            });
+            exits.push(tails.emit(asm, pending.target, pending.step)?);
         }
         Ok(exits)
+    }
+}
+
+/// Emits what comes last in the stubs of counted exits, when the machine state is that of the original code.
+#[derive(Debug)]
+pub struct Tails<'a> {
+    environment: &'a ExitEnvironment,
+    park: Datum,
+    next: u32,
+}
+
+impl Tails<'_> {
+    /// For exits that are numbered from `first` on.
+    pub fn new<'a>(asm: &mut Asm, environment: &'a ExitEnvironment, first: u32) -> Tails<'a> {
+        Tails {
+            environment,
+            park: asm.datum(environment.park),
+            next: first,
+        }
+    }
+
+    /// The next exit: leaves through its slot, at first to the counting code, which follows.
+    ///
+    /// # Errors
+    /// When the target, the counter or the shim is out of reach of a 32-bit displacement.
+    pub fn emit(&mut self, asm: &mut Asm, target: u64, step: u32) -> Result<Exit, AsmError> {
+        let number = self.next;
+        self.next += 1;
+        let counter = self.environment.counters + u64::from(number) * 4;
+        let (count, hot) = (asm.label(), asm.label());
+        let slot = asm.datum_label(count);
+        let target_word = asm.datum(target);
+        asm.jmp_through(asm.datum_address(slot))?;
+
+        asm.bind(count);
+        let counting = asm.here();
+        asm.adjust_rsp(-128);
+        asm.bytes(&[0x51]); // push rcx
+        asm.load_ecx(counter)?;
+        asm.bytes(&[0x8d, 0x49, 0xff]); // lea ecx, [rcx - 1]
+        asm.store_ecx(counter)?;
+        // jrcxz over: pop rcx (1), lea rsp, [rsp + 128] (8), jmp target (5)
+        asm.bytes(&[0xe3, 14]);
+        asm.bytes(&[0x59]); // pop rcx
+        asm.adjust_rsp(128);
+        asm.jmp_address(target)?;
+
+        asm.bind(hot);
+        asm.store_imm32(counter, self.environment.again)?;
+        asm.bytes(&[0x59]); // pop rcx
+        asm.push_datum(target_word)?;
+        asm.bytes(&[0x68]); // push imm32
+        asm.bytes(&number.to_le_bytes());
+        asm.jmp_through(asm.datum_address(self.park))?;
+        Ok(Exit {
+            number,
+            target,
+            slot,
+            counting,
+            step,
+        })
     }
 }

@@ -5,8 +5,10 @@
 //!   instructions that came from elsewhere;
 //! * [`exits`]: the out-of-line stubs by which a trace is left;
 //! * [`copy`]: the copy tier, which repeats recorded instructions byte for byte with
-//!   guards in place of branches.
+//!   guards in place of branches;
+//! * [`lower`]: the optimised tier, which makes code of the IR.
 
 pub mod asm;
 pub mod copy;
 pub mod exits;
+pub mod lower;

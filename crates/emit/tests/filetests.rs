@@ -1,4 +1,7 @@
-//! Runs the copy-tier filetests: `tests/filetests/copy/*.txt`, one behaviour a file.
+//! Runs the filetests of both tiers: `tests/filetests/copy/*.txt` and `tests/filetests/emit/*.txt`, one behaviour a file.
+//!
+//! Those of the optimised tier are a trace of the IR, after a line `start anchor` or `start exit` (the default). Those of
+//! the copy tier:
 //!
 //! A file is comments (`;`), operations one a line, a line `---`, and the expected code as
 //! disassembly with its data words. `REDMAGIC_BLESS=1` rewrites the expectations. Adding a
@@ -24,6 +27,8 @@ use redmagic_emit::copy::{
     Compiled, End, Environment, Op, RejoinOffsets, ShimResult, Source, Start, ThreadOffsets, compile,
 };
 use redmagic_emit::exits::{ExitEnvironment, Fixups};
+use redmagic_emit::lower;
+use redmagic_ir::{parse, verify};
 
 const BASE: u64 = 0x10_0000;
 const DATA: u64 = 0x18_0000;
@@ -226,9 +231,47 @@ fn listing(compiled: &Compiled) -> String {
     out
 }
 
+/// A trace of the IR to the code that the optimised tier makes of it.
+fn lowered(input: &str) -> String {
+    let (mut start, mut text) = (Start::Exit, String::new());
+    for line in input.lines() {
+        match line.trim() {
+            "start anchor" => start = Start::Anchor,
+            "start exit" => start = Start::Exit,
+            other => text += other,
+        }
+        text += "\n";
+    }
+    let trace = match parse::parse(&text) {
+        Ok(trace) => trace,
+        Err(error) => panic!("{error}\n{input}"),
+    };
+    verify::verify(&trace).unwrap_or_else(|e| panic!("{e}\n{input}"));
+    let target = |slot| lower::Target { ip: 0x40_0000, slot };
+    let targets = lower::Targets {
+        end: target(0x1d_0000),
+        restart: target(0x1d_0008),
+    };
+    match lower::compile(&trace, start, &targets, &environment()) {
+        Ok(compiled) => listing(&compiled),
+        Err(error) => format!("error: {error}\n"),
+    }
+}
+
 #[test]
 fn copy() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/filetests/copy");
+    check("copy", run);
+}
+
+#[test]
+fn emit() {
+    check("emit", lowered);
+}
+
+fn check(folder: &str, run: impl Fn(&str) -> String) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/filetests")
+        .join(folder);
     let mut failed = Vec::new();
     let mut count = 0;
     for file in std::fs::read_dir(&folder).expect("the folder of filetests") {

@@ -1,0 +1,290 @@
+//! Leaving the trace: what an exit finds, and what its stub does to make it the state of the original code.
+//!
+//! A stub makes its stores, computes what only it wants, then the flags, and then moves values to their registers: moves
+//! touch no flag. The stack pointer comes last.
+
+use redmagic_ir::flags::STATUS;
+use redmagic_ir::{Opcode, Reg, Snapshot, Value};
+
+use super::encode::{Ins, Mem, R, Rm, Seg};
+use super::moves::{From, Move, To, parallel};
+use super::plan::{How, Id, Kind, Mode, Place};
+use super::regs::{Loc, Registers};
+use super::{Lower, LowerError, Pending};
+use crate::asm::Label;
+
+impl<'a> Lower<'a> {
+    /// An exit from here; jump to the label to take it.
+    pub(super) fn exit(&mut self, op: usize, snapshot: &'a Snapshot, pc: u64) -> Result<Label, LowerError> {
+        self.check_pinned(snapshot)?;
+        let (values, sunk) = self.capture(snapshot)?;
+        let label = self.asm.label();
+        self.pending.push(Pending {
+            label,
+            op,
+            snapshot,
+            pc,
+            values,
+            sunk,
+        });
+        Ok(label)
+    }
+
+    /// Registers that the trace does not move values through must hold what the snapshot says.
+    pub(super) fn check_pinned(&self, snapshot: &Snapshot) -> Result<(), LowerError> {
+        for reg in Reg::all() {
+            if reg.is_gpr() || reg.is_xmm() || reg == Reg::FLAGS {
+                continue;
+            }
+            let wanted = match snapshot.get(reg) {
+                Some(value) => self.plan.id(value),
+                None => self.plan.entry(reg),
+            };
+            if self.pinned[reg.index()] != Some(wanted) {
+                return Err(LowerError::Pinned {
+                    op: super::text_of(self.trace, self.at),
+                    register: reg,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Where everything is that an exit from here wants, and what it computes itself.
+    fn capture(&mut self, snapshot: &Snapshot) -> Result<(Vec<(Id, Loc)>, Vec<Id>), LowerError> {
+        let place = Place::exit(self.regs.position);
+        let mut work = Vec::new();
+        self.plan.visit_exit(snapshot, place, &mut |id, _| work.push(id));
+        let (mut values, mut sunk) = (Vec::new(), Vec::new());
+        let mut marked = Vec::new();
+        let mut lost = None;
+        while let Some(id) = work.pop() {
+            if std::mem::replace(&mut self.seen[id], true) {
+                continue;
+            }
+            marked.push(id);
+            if self.plan.op(id).is_some() && self.plan.mode[id] == Mode::Sunk {
+                sunk.push(id);
+                self.plan.operands(id, &mut |value, _| {
+                    self.plan.visit(value, How::Plain, place, &mut |id, _| work.push(id));
+                });
+                continue;
+            }
+            let loc = self.regs.loc[id];
+            if loc.is_nowhere() {
+                lost = Some(id);
+            }
+            values.push((id, loc));
+        }
+        for id in marked {
+            self.seen[id] = false;
+        }
+        sunk.sort_unstable();
+        match lost {
+            Some(id) => Err(self.lost(id)),
+            None => Ok((values, sunk)),
+        }
+    }
+
+    /// The body of a stub: afterwards the machine state is that of the snapshot.
+    pub(super) fn stub(&mut self, pending: &Pending<'_>) -> Result<(), LowerError> {
+        self.regs.enter_exit(pending.op as u32 + 1, &pending.values);
+        for id in &pending.sunk {
+            self.emit(*id)?;
+            self.regs.relock(0);
+        }
+        self.restore(pending.snapshot)
+    }
+
+    /// Leaves from here, without a stub.
+    pub(super) fn leave_now(&mut self, snapshot: &'a Snapshot) -> Result<(), LowerError> {
+        self.check_pinned(snapshot)?;
+        let (values, sunk) = self.capture(snapshot)?;
+        let label = self.asm.label();
+        self.asm.bind(label);
+        let pending = Pending {
+            label,
+            op: self.at,
+            snapshot,
+            pc: snapshot.pc,
+            values,
+            sunk,
+        };
+        self.regs.leave_main();
+        self.stub(&pending)
+    }
+
+    /// Stores, flags, registers, stack pointer.
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<(), LowerError> {
+        self.exit_stores(snapshot)?;
+        let position = self.regs.position;
+        match snapshot.get(Reg::FLAGS) {
+            Some(_) if self.plan.flags.in_exit(position) => {}
+            Some(value) => self.emit_flags(value, STATUS)?,
+            None => {
+                let id = self.plan.entry(Reg::FLAGS);
+                if !self.regs.loc[id].is_nowhere() {
+                    self.flags_from_image(id)?;
+                }
+            }
+        }
+        self.regs.relock(0);
+        let moves = self.moves_to(snapshot)?;
+        self.parallel(moves)?;
+        let offset = self.stack_offset(snapshot)?;
+        let mem = self.stack(offset)?;
+        if mem.disp != 0 {
+            self.asm.adjust_rsp(mem.disp);
+        }
+        Ok(())
+    }
+
+    pub(super) fn parallel(&mut self, moves: Vec<Move>) -> Result<(), LowerError> {
+        let regs = &mut self.regs;
+        parallel(&mut self.asm, moves, || regs.new_slot(redmagic_ir::Type::V128))?;
+        Ok(())
+    }
+
+    /// The stores of an exit or a call.
+    pub(super) fn exit_stores(&mut self, snapshot: &Snapshot) -> Result<(), LowerError> {
+        for store in &snapshot.stores {
+            let locked = self.regs.locked();
+            let addr = redmagic_ir::Addr::base(store.base, store.disp);
+            let mem = self.address(&addr)?;
+            self.store_value(store.value, self.trace.type_of(store.value).bytes(), mem)?;
+            self.regs.relock(locked);
+        }
+        Ok(())
+    }
+
+    /// The stack pointer of a snapshot, from that of the entry.
+    pub(super) fn stack_offset(&self, snapshot: &Snapshot) -> Result<i64, LowerError> {
+        match snapshot.get(Reg::RSP) {
+            None => Ok(0),
+            Some(value) if value.as_op().is_some() => match self.plan.kind[self.plan.id(value)] {
+                Kind::Stack(offset) => Ok(offset),
+                _ => Err(self.unsupported("the stack pointer is not a distance from that of the entry")),
+            },
+            Some(_) => Err(self.unsupported("the stack pointer is a constant")),
+        }
+    }
+
+    /// The moves that bring every general and vector register to what the snapshot says, but for rsp.
+    pub(super) fn moves_to(&mut self, snapshot: &Snapshot) -> Result<Vec<Move>, LowerError> {
+        let mut moves = Vec::new();
+        for reg in Reg::all().filter(|reg| (reg.is_gpr() || reg.is_xmm()) && *reg != Reg::RSP) {
+            let id = match snapshot.get(reg) {
+                Some(value) => self.plan.id(value),
+                None => self.plan.entry(reg),
+            };
+            if snapshot.get(reg).is_none() && self.regs.loc[id].is_nowhere() {
+                continue; // dead, or checked before
+            }
+            let from = self.from(id)?;
+            moves.push(Move {
+                to: To::Reg(R(reg.index() as u8)),
+                from,
+                bytes: if reg.is_xmm() { 16 } else { 8 },
+            });
+        }
+        Ok(moves)
+    }
+
+    /// Where a move takes a value from.
+    pub(super) fn from(&mut self, id: Id) -> Result<From, LowerError> {
+        let loc = self.regs.loc[id];
+        if let Some(r) = loc.reg {
+            return Ok(From::Reg(r));
+        }
+        match self.plan.kind[id] {
+            Kind::Constant => {
+                let constant = self.plan.constant(id).expect("of this kind");
+                if !self.is_xmm(id) {
+                    return Ok(From::Number(constant.bits as u64));
+                }
+                if constant.bits == 0 {
+                    return Ok(From::Data(None));
+                }
+                return Ok(From::Data(self.data(constant.bits, 16).absolute));
+            }
+            Kind::Stack(offset) => return Ok(From::Stack(self.stack(offset)?.disp)),
+            _ => {}
+        }
+        match loc.slot {
+            Some(slot) => Ok(From::Slot(slot)),
+            None => Err(self.lost(id)),
+        }
+    }
+
+    /// The end that goes to a computed place: through a register or memory that holds it in the state that is left in.
+    pub(super) fn jump(&mut self, target: Value, snapshot: &'a Snapshot) -> Result<(), LowerError> {
+        if let Some(pc) = self.bits(target) {
+            let end = self.at;
+            let label = self.exit(end, snapshot, pc as u64)?;
+            self.asm.jmp(label);
+            return Ok(());
+        }
+        let id = self.plan.id(target);
+        let holds = |wanted: Id| {
+            let regs = Reg::all().filter(|reg| reg.is_gpr() && *reg != Reg::RSP);
+            regs.into_iter().find(|reg| match snapshot.get(*reg) {
+                Some(value) => value.as_op().is_some() && self.plan.id(value) == wanted,
+                None => self.plan.entry(*reg) == wanted,
+            })
+        };
+        let rm: Rm = if let Some(reg) = holds(id) {
+            R(reg.index() as u8).into()
+        } else {
+            let Some(op) = self
+                .plan
+                .op(id)
+                .filter(|op| op.code == Opcode::Load && op.args[2].is_none())
+            else {
+                return Err(self.unsupported("no register holds the target"));
+            };
+            if self.plan.writes_after(id) {
+                return Err(self.unsupported("no register holds the target"));
+            }
+            let addr = op.addr().expect("a load");
+            let stack = self.stack_offset(snapshot)?;
+            let mut mem = Mem {
+                base: None,
+                index: None,
+                shift: addr.flags.shift() as u8,
+                disp: addr.disp,
+                seg: Seg::None,
+                absolute: None,
+            };
+            if !addr.base.is_none() {
+                let base = self.plan.id(addr.base);
+                if let Kind::Stack(offset) = self.plan.kind[base] {
+                    mem.base = Some(R::RSP);
+                    let disp = offset - stack + i64::from(addr.disp);
+                    mem.disp = i32::try_from(disp).map_err(|_| LowerError::Stack)?;
+                    if disp < -128 {
+                        return Err(self.unsupported("the target is below the red zone"));
+                    }
+                } else {
+                    let reg = holds(base).ok_or_else(|| self.unsupported("no register holds the target"))?;
+                    mem.base = Some(R(reg.index() as u8));
+                }
+            }
+            if !addr.index.is_none() {
+                let index = self.plan.id(addr.index);
+                let reg = holds(index).ok_or_else(|| self.unsupported("no register holds the target"))?;
+                mem.index = Some(R(reg.index() as u8));
+            }
+            mem.into()
+        };
+        if !snapshot.stores.is_empty() && matches!(rm, Rm::Mem(_)) {
+            return Err(self.unsupported("no register holds the target"));
+        }
+        self.leave_now(snapshot)?;
+        Ok(self.asm.ins(Ins::new(0xff), 4, rm, &[])?)
+    }
+
+    /// The registers' state when the main line is done and a stub follows in its place.
+    pub(super) fn slot_of(&self, id: Id) -> Option<Mem> {
+        self.regs.loc[id].slot.map(Registers::slot_mem)
+    }
+}

@@ -1,0 +1,432 @@
+//! The optimised tier: traces of the IR to machine code.
+//!
+//! [`compile`] makes one walk backwards over the trace, which finds what is used where, what can be an operand of
+//! something else, and what only exits want ([`plan`], [`flagsim`]); then walks forwards and emits ([`regs`] says why).
+//! Stubs of exits come last, each from where the values were at its guard.
+//!
+//! # The frame
+//!
+//! ```text
+//!   entry rsp ->  what the trace pushes
+//!                 its red zone, 128 bytes
+//!                 values that lost their registers
+//!   rsp ------->  scratch for `push` and `pop` of the trace's own
+//! ```
+//!
+//! The stack pointer is lowered once, below the lowest address that the trace's own stack pointer gets to, so that nothing
+//! alive is ever below `rsp - 128`, where a signal handler would overwrite it. The stack pointer of the trace is a
+//! distance from that of the entry which is known at every point; a trace for which it is not is refused.
+//!
+//! # Calls
+//!
+//! Around a residual call the machine is in the state of the original code, with nothing of ours on the stack: the
+//! frame is where the callee's will be. So values survive only in registers that the callee keeps.
+
+mod call;
+mod encode;
+mod exit;
+mod flags;
+mod flagsim;
+mod float;
+mod int;
+mod looping;
+mod memory;
+mod moves;
+mod operand;
+mod plan;
+mod regs;
+mod vector;
+
+use std::collections::HashMap;
+
+use redmagic_ir::{End, Opcode, Reg, Trace, Value};
+
+use crate::asm::{Asm, AsmError, Datum, Label};
+use crate::copy::{Compiled, Environment, Start};
+use crate::exits::{Exit, Tails};
+use encode::R;
+use plan::{Id, Kind, Mode, NONE, Place, Plan};
+use regs::{Loc, Registers, Tuning};
+
+/// Where ends and restarting exits go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// The address of the anchor in the original code, for listings.
+    pub ip: u64,
+    /// The word that is jumped through, with the machine in the state of the snapshot.
+    pub slot: u64,
+}
+
+/// The two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Targets {
+    /// Of [`End::Repeat`] and [`End::Link`].
+    pub end: Target,
+    /// Of exits that are [`redmagic_ir::Via::Restart`].
+    pub restart: Target,
+}
+
+/// Why a trace cannot be lowered. It can still be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum LowerError {
+    /// Assembling failed.
+    #[error(transparent)]
+    Asm(#[from] AsmError),
+    /// An operation that there is no code for.
+    #[error("`{op}`: {reason}")]
+    Unsupported {
+        /// The operation as text.
+        op: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// An exit, or a call, wants what cannot be had there.
+    #[error("at `{op}`: {register} is not what the trace left in it")]
+    Pinned {
+        /// The operation as text.
+        op: String,
+        /// A register that the trace does not move values through.
+        register: Reg,
+    },
+    /// A value is wanted after a call that it does not survive.
+    #[error("at `{op}`: the value of {value} is lost")]
+    Lost {
+        /// The operation as text.
+        op: String,
+        /// What is wanted.
+        value: String,
+    },
+    /// The stack of the trace does not fit the displacement of an instruction.
+    #[error("the stack pointer moves too far")]
+    Stack,
+    /// An instruction has more operands than there are registers.
+    #[error("out of registers")]
+    Registers,
+}
+
+impl LowerError {
+    fn op(trace: &Trace, op: usize, reason: &'static str) -> LowerError {
+        LowerError::Unsupported {
+            op: text_of(trace, op),
+            reason,
+        }
+    }
+}
+
+/// The operation of this index, or the end.
+fn text_of(trace: &Trace, op: usize) -> String {
+    if op < trace.ops.len() {
+        redmagic_ir::print::op(trace, op).to_string()
+    } else {
+        redmagic_ir::print::end(trace).to_string()
+    }
+}
+
+/// Compiles a trace that the verifier accepts. The steps of exits and lines are indices of operations; that of the end is
+/// the number of operations.
+///
+/// # Errors
+/// When something in the trace cannot be lowered.
+pub fn compile(
+    trace: &Trace,
+    start: Start,
+    targets: &Targets,
+    environment: &Environment,
+) -> Result<Compiled, LowerError> {
+    let plan = Plan::new(trace, start)?;
+    let mut tuning = Tuning::default();
+    for attempt in 0.. {
+        let lower = Lower::new(&plan, targets, environment, tuning.clone())?;
+        let (compiled, learned) = lower.run(start)?;
+        let better =
+            learned.stored_early.is_subset(&tuning.stored_early) && learned.memory_only.is_subset(&tuning.memory_only);
+        if learned.slots <= tuning.slots && (better || attempt >= 3) {
+            return Ok(compiled);
+        }
+        tuning.slots = tuning.slots.max(learned.slots);
+        if attempt < 3 {
+            tuning.stored_early.extend(learned.stored_early);
+            tuning.memory_only.extend(learned.memory_only);
+        }
+    }
+    unreachable!("the loop returns")
+}
+
+/// An exit whose stub is still to be written.
+struct Pending<'a> {
+    label: Label,
+    /// The operation.
+    op: usize,
+    snapshot: &'a redmagic_ir::Snapshot,
+    /// Where to.
+    pc: u64,
+    /// Where values are.
+    values: Vec<(Id, Loc)>,
+    /// What it computes itself.
+    sunk: Vec<Id>,
+}
+
+/// The agreement at the head of the loop.
+#[derive(Default)]
+struct Head {
+    label: Option<Label>,
+    values: Vec<(Id, Loc)>,
+    /// The register of each phi, by number.
+    phi_regs: HashMap<u32, R>,
+}
+
+struct Lower<'a> {
+    plan: &'a Plan<'a>,
+    trace: &'a Trace,
+    targets: &'a Targets,
+    environment: &'a Environment,
+    asm: Asm,
+    regs: Registers,
+    tuning: Tuning,
+    /// What the stack pointer is lowered by.
+    frame: i64,
+    pending: Vec<Pending<'a>>,
+    lines: Vec<(u64, u32)>,
+    head: Head,
+    /// What upper halves of vectors, segment bases and system flags hold.
+    pinned: [Option<Id>; Reg::COUNT],
+    /// Data words that are there already.
+    words: HashMap<u64, Datum>,
+    vectors: HashMap<u128, Datum>,
+    /// The operation whose code is being emitted.
+    at: usize,
+    /// Values by the position that they die at.
+    deaths: Vec<Vec<Id>>,
+    /// The exit of the last guard, while nothing has been emitted after it.
+    last_guard: Option<(u8, Label)>,
+    /// Divisions that an earlier operation has made, too.
+    divided: Vec<bool>,
+    seen: Vec<bool>,
+}
+
+impl<'a> Lower<'a> {
+    fn new(
+        plan: &'a Plan<'a>,
+        targets: &'a Targets,
+        environment: &'a Environment,
+        tuning: Tuning,
+    ) -> Result<Lower<'a>, LowerError> {
+        let mut deaths = vec![Vec::new(); plan.end() as usize + 1];
+        for id in 0..plan.ids {
+            if plan.last[id] != 0 {
+                deaths[plan.last[id] as usize].push(id);
+            }
+        }
+        let frame = plan.lowest_stack().checked_neg().ok_or(LowerError::Stack)? + 128 + i64::from(tuning.slots) * 8;
+        let frame = (frame + 15) & !15;
+        if frame > 1 << 28 {
+            return Err(LowerError::Stack);
+        }
+        let pinned = std::array::from_fn(|i| Reg::from_index(i).map(|reg| plan.entry(reg)));
+        Ok(Lower {
+            plan,
+            trace: plan.trace,
+            targets,
+            environment,
+            asm: Asm::new(environment.base, environment.data_base),
+            regs: Registers::new(plan),
+            tuning,
+            frame,
+            pending: Vec::new(),
+            lines: Vec::new(),
+            head: Head::default(),
+            pinned,
+            words: HashMap::new(),
+            vectors: HashMap::new(),
+            at: 0,
+            deaths,
+            last_guard: None,
+            divided: vec![false; plan.trace.ops.len()],
+            seen: vec![false; plan.ids],
+        })
+    }
+
+    fn run(mut self, start: Start) -> Result<(Compiled, Tuning), LowerError> {
+        let entry = self.asm.here();
+        if start == Start::Anchor {
+            self.asm.adjust_rsp(8);
+        }
+        self.asm.align(32);
+        let body = self.asm.here();
+        self.asm.adjust_rsp(-(self.frame as i32));
+        self.enter()?;
+        for i in 0..self.trace.ops.len() {
+            self.at = i;
+            self.regs.position = i as u32 + 1;
+            if self.plan.live[i] && self.plan.mode[i] == Mode::Emit && !self.divided[i] {
+                self.lines.push((self.asm.here(), i as u32));
+                self.emit(i)?;
+            }
+            self.finish_op(i as u32 + 1);
+        }
+        self.at = self.trace.ops.len();
+        self.regs.position = self.plan.end();
+        self.lines.push((self.asm.here(), self.at as u32));
+        self.end()?;
+        let exits = self.stubs()?;
+        let learned = self.regs.learned;
+        let done = self.asm.finish()?;
+        let compiled = Compiled {
+            code: done.code,
+            data: done.data,
+            entry,
+            body,
+            exits,
+            lines: self.lines,
+        };
+        Ok((compiled, learned))
+    }
+
+    /// The entry registers that matter, and the flags.
+    fn enter(&mut self) -> Result<(), LowerError> {
+        for reg in Reg::all().filter(|reg| reg.is_gpr() || reg.is_xmm()) {
+            let id = self.plan.entry(reg);
+            if self.plan.last[id] != 0 && matches!(self.plan.kind[id], Kind::Gpr | Kind::Xmm) {
+                let r = R(reg.index() as u8);
+                self.regs.set(r, id);
+                self.regs.unlock(r);
+            }
+        }
+        let flags = self.plan.entry(Reg::FLAGS);
+        if self.plan.last[flags] != 0 {
+            let slot = self.regs.new_slot(redmagic_ir::Type::I64);
+            self.regs.loc[flags].slot = Some(slot);
+            self.asm.bytes(&[0x9c]); // pushfq
+            self.asm
+                .ins(encode::Ins::new(0x8f), 0, Registers::slot_mem(slot).into(), &[])?;
+        }
+        Ok(())
+    }
+
+    /// After the operation at this position: what is not wanted any more goes.
+    fn finish_op(&mut self, position: u32) {
+        self.regs.relock(0);
+        for id in std::mem::take(&mut self.deaths[position as usize]) {
+            self.regs.kill(self.plan, id);
+        }
+    }
+
+    /// Emits one operation.
+    fn emit(&mut self, i: usize) -> Result<(), LowerError> {
+        use Opcode as O;
+        let op = &self.trace.ops[i];
+        match op.code {
+            O::LoopHead => return self.loop_head(),
+            O::Call => return self.call(i, op),
+            O::Native => return self.native(i, op),
+            O::GuardTrue | O::GuardFalse => return self.guard(i, op),
+            _ => {}
+        }
+        let done = self.memory(i, op)?
+            || self.integer(i, op)?
+            || self.flag_operation(i, op)?
+            || self.float(i, op)?
+            || self.vector(i, op)?;
+        if done {
+            Ok(())
+        } else {
+            Err(self.unsupported("there is no code for it"))
+        }
+    }
+
+    fn unsupported(&self, reason: &'static str) -> LowerError {
+        LowerError::op(self.trace, self.at, reason)
+    }
+
+    fn lost(&self, id: Id) -> LowerError {
+        LowerError::Lost {
+            op: text_of(self.trace, self.at),
+            value: match self.plan.op(id) {
+                Some(_) => text_of(self.trace, id),
+                None => Reg::from_index(id - self.trace.ops.len()).map_or_else(String::new, |reg| reg.to_string()),
+            },
+        }
+    }
+
+    /// Where operands are wanted now.
+    fn place(&self) -> Place {
+        Place {
+            at: self.regs.position,
+            exit: self.regs.in_exit,
+        }
+    }
+
+    fn guard(&mut self, i: usize, op: &'a redmagic_ir::Op) -> Result<(), LowerError> {
+        let snapshot = self.plan.snapshot(op);
+        let holds = self.condition(op.args[0])?;
+        let label = self.exit(i, snapshot, snapshot.pc)?;
+        // Leave when the condition is not what was expected.
+        let leave = if op.code == Opcode::GuardTrue { holds ^ 1 } else { holds };
+        self.asm.jcc(leave, label);
+        self.last_guard = Some((leave, label));
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), LowerError> {
+        let end = self.plan.end() as usize - 1;
+        match &self.trace.end {
+            End::Exit { snapshot } => {
+                let label = self.exit(end, snapshot, snapshot.pc)?;
+                self.asm.jmp(label);
+                Ok(())
+            }
+            End::Branch { cond, taken, snapshot } => {
+                let holds = self.condition(*cond)?;
+                let yes = self.exit(end, snapshot, *taken)?;
+                let no = self.exit(end, snapshot, snapshot.pc)?;
+                self.asm.jcc(holds, yes);
+                self.asm.jmp(no);
+                Ok(())
+            }
+            End::Repeat { snapshot } | End::Link { snapshot, .. } => {
+                self.leave_now(snapshot)?;
+                self.asm.jmp_through(self.targets.end.slot)?;
+                Ok(())
+            }
+            End::Jump { target, snapshot } => self.jump(*target, snapshot),
+            End::Loop { .. } => self.loop_end(),
+        }
+    }
+
+    /// Writes the stubs.
+    fn stubs(&mut self) -> Result<Vec<Exit>, LowerError> {
+        let mut exits = Vec::new();
+        let environment = self.environment;
+        let mut tails = Tails::new(&mut self.asm, &environment.exits, environment.first_exit);
+        self.regs.leave_main();
+        for pending in std::mem::take(&mut self.pending) {
+            self.asm.bind(pending.label);
+            self.at = pending.op;
+            self.lines.push((self.asm.here(), pending.op as u32));
+            self.stub(&pending)?;
+            match pending.snapshot.via {
+                redmagic_ir::Via::Counted => exits.push(tails.emit(&mut self.asm, pending.pc, pending.op as u32)?),
+                redmagic_ir::Via::Silent => self.asm.jmp_address(pending.pc)?,
+                redmagic_ir::Via::Restart => self.asm.jmp_through(self.targets.restart.slot)?,
+            }
+        }
+        Ok(exits)
+    }
+
+    /// The register that is best for a new value.
+    fn hint(&self, id: Id) -> Option<R> {
+        let phi = self.plan.next_of[id];
+        if phi != NONE
+            && let Some(r) = self.head.phi_regs.get(&phi)
+            && self.regs.is_free(*r)
+        {
+            return Some(*r);
+        }
+        self.plan.hint[id]
+    }
+
+    /// A constant's bits.
+    fn bits(&self, value: Value) -> Option<u128> {
+        self.trace.constant(value)
+    }
+}

@@ -1,0 +1,888 @@
+//! What is known of a trace before a byte is emitted: which operations matter, which values share a register, what is
+//! computed where it is used, and where each value is used last.
+//!
+//! Values have dense numbers ([`Id`]): operations, then entry registers that no `reg` reads, then constants.
+//! Operation `i` is at position `i + 1`; position 0 is before the trace, and [`Plan::end`] is its end.
+
+use redmagic_ir::flags::STATUS;
+use redmagic_ir::{Abi, Constant, End, Op, Opcode, Reg, Snapshot, Trace, Type, Value};
+
+use super::LowerError;
+use super::encode::R;
+use super::flagsim::FlagState;
+use crate::copy::Start;
+
+/// The number of a value.
+pub(super) type Id = usize;
+
+/// Where a value can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nowhere: no result.
+    None,
+    /// In a general register: integers, truth values (0 or 1 in the low byte), images of flags. What is above the type's
+    /// width is not defined, but see [`Plan::clean`].
+    Gpr,
+    /// In a vector register: floats in the lowest lane, what is above them is not defined.
+    Xmm,
+    /// Nowhere: it is computed where it is used.
+    Lazy,
+    /// A constant.
+    Constant,
+    /// The entry's rsp and this.
+    Stack(i64),
+    /// A register that the trace leaves alone: upper halves of vectors, segment bases, system flags.
+    Pinned(Reg),
+    /// Several registers.
+    Tuple,
+}
+
+/// What becomes of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Nothing.
+    Dead,
+    /// It is computed in its place.
+    Emit,
+    /// It is a memory operand of the operation at this position.
+    Folded(u32),
+    /// It is computed by the exits that want it.
+    Sunk,
+}
+
+/// What an operand is wanted as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// In a register.
+    Plain,
+    /// In a register or in memory of this many bytes.
+    Memory(u32),
+    /// A truth value as a condition.
+    Condition,
+    /// A truth value as the carry flag.
+    Carry,
+    /// Flags in the processor, at least these.
+    Flags(u32),
+}
+
+/// Where a value is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The position.
+    pub at: u32,
+    /// Not by the operation there, but by an exit that leaves there.
+    pub exit: bool,
+}
+
+impl Place {
+    pub(super) const fn main(at: u32) -> Place {
+        Place { at, exit: false }
+    }
+
+    pub(super) const fn exit(at: u32) -> Place {
+        Place { at, exit: true }
+    }
+}
+
+pub(super) struct Plan<'a> {
+    pub trace: &'a Trace,
+    /// Values have numbers below this.
+    pub ids: usize,
+    /// Whether an operation matters.
+    pub live: Vec<bool>,
+    /// The value whose register an operation's result shares.
+    pub root: Vec<u32>,
+    /// By number.
+    pub kind: Vec<Kind>,
+    /// By operation.
+    pub mode: Vec<Mode>,
+    /// By number: bits of the register that may be other than 0.
+    pub clean: Vec<u8>,
+    /// By number: the position of its last use, 0: none.
+    pub last: Vec<u32>,
+    /// By number: first of its uses in `chain` that want it in a register, in order.
+    first: Vec<u32>,
+    chain: Vec<(u32, u32)>,
+    /// By number: a register that it is wanted in.
+    pub hint: Vec<Option<R>>,
+    /// By number: the phi whose next value it is.
+    pub next_of: Vec<u32>,
+    /// By position: what of the flags is there already.
+    pub flags: FlagState,
+    /// The operation, and what it is read with, of calls and the like.
+    pub gets: Vec<(usize, Reg, usize)>,
+    pub head: Option<usize>,
+    /// Phis that matter, with their next values.
+    pub phis: Vec<(usize, Value)>,
+    /// Whether exits keep the flags of the entry if they do not say otherwise.
+    pub entry_flags: bool,
+    /// The operation that reads an entry register.
+    entry: [u32; Reg::COUNT],
+    /// How long a chain of sunk operations a value is in.
+    depth: Vec<u8>,
+    fold_at: Vec<u32>,
+    fold_taken: Vec<bool>,
+    /// How many operations before each write memory.
+    writes: Vec<u32>,
+    /// Position of the first call, after which flags are dead and entry registers gone.
+    first_call: u32,
+    /// By number: how many other flags these are computed from, one by one.
+    flag_depth: Vec<u8>,
+    /// By operation: a condition that something wants as a value.
+    valued: Vec<bool>,
+}
+
+pub(super) const NONE: u32 = u32::MAX;
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(trace: &'a Trace, start: Start) -> Result<Plan<'a>, LowerError> {
+        let n = trace.ops.len();
+        let ids = n + Reg::COUNT + trace.constants.len();
+        let mut plan = Plan {
+            trace,
+            ids,
+            live: vec![false; n],
+            root: (0..n as u32).collect(),
+            kind: vec![Kind::None; ids],
+            mode: vec![Mode::Dead; n],
+            clean: vec![64; ids],
+            last: vec![0; ids],
+            first: vec![NONE; ids],
+            chain: Vec::new(),
+            hint: vec![None; ids],
+            next_of: vec![NONE; ids],
+            flags: FlagState::default(),
+            gets: Vec::new(),
+            head: None,
+            phis: Vec::new(),
+            entry_flags: false,
+            entry: [NONE; Reg::COUNT],
+            depth: vec![0; ids],
+            fold_at: vec![0; ids],
+            fold_taken: vec![false; n + 2],
+            writes: Vec::with_capacity(n + 2),
+            first_call: u32::MAX,
+            flag_depth: vec![0; ids],
+            valued: vec![false; n],
+        };
+        for (i, op) in trace.ops.iter().enumerate() {
+            if op.code == Opcode::Reg {
+                plan.entry[usize::from(op.imm)] = i as u32;
+            }
+        }
+        plan.mark_live();
+        plan.mark_valued();
+        for i in 0..n {
+            plan.classify(i)?;
+        }
+        for reg in Reg::all() {
+            plan.kind[n + reg.index()] = register_kind(reg);
+        }
+        for i in 0..trace.constants.len() {
+            plan.kind[n + Reg::COUNT + i] = Kind::Constant;
+        }
+        plan.check_stack_phis()?;
+        plan.flags = FlagState::simulate(&plan);
+        plan.entry_flags = start == Start::Exit && plan.wants_entry_flags();
+        plan.walk_back();
+        Ok(plan)
+    }
+
+    /// The position of the end.
+    pub(super) fn end(&self) -> u32 {
+        self.trace.ops.len() as u32 + 1
+    }
+
+    /// The position of the loop head; beyond the end if there is none.
+    pub(super) fn head_position(&self) -> u32 {
+        self.head.map_or(u32::MAX, |head| head as u32 + 1)
+    }
+
+    pub(super) fn op(&self, id: Id) -> Option<&'a Op> {
+        self.trace.ops.get(id)
+    }
+
+    /// The number of the value that an operand is, or shares the register of.
+    pub(super) fn id(&self, value: Value) -> Id {
+        match (value.as_op(), value.as_constant()) {
+            (Some(i), _) => self.root[i] as usize,
+            (_, Some(i)) => self.trace.ops.len() + Reg::COUNT + i,
+            _ => unreachable!("verified: an operand is present"),
+        }
+    }
+
+    /// The number of the value of a register at the entry.
+    pub(super) fn entry(&self, reg: Reg) -> Id {
+        match self.entry[reg.index()] {
+            NONE => self.trace.ops.len() + reg.index(),
+            op => op as usize,
+        }
+    }
+
+    /// The constant that a value is.
+    pub(super) fn constant(&self, id: Id) -> Option<Constant> {
+        let first = self.trace.ops.len() + Reg::COUNT;
+        self.trace.constants.get(id.checked_sub(first)?).copied()
+    }
+
+    /// The type that a register or spill slot holds.
+    pub(super) fn ty(&self, id: Id) -> Type {
+        let n = self.trace.ops.len();
+        match self.op(id) {
+            Some(op) => op.result(),
+            None if id < n + Reg::COUNT => Reg::from_index(id - n).expect("below the count").ty(),
+            None => self.trace.constants[id - n - Reg::COUNT].ty,
+        }
+    }
+
+    /// The position at which a value comes to be.
+    pub(super) fn defined(&self, id: Id) -> u32 {
+        match self.op(id) {
+            Some(op) if op.code == Opcode::Reg => 0,
+            Some(op) if op.code == Opcode::Get => self.id(op.args[0]) as u32 + 1,
+            Some(_) => id as u32 + 1,
+            None => 0,
+        }
+    }
+
+    /// Whether it is there before the loop, and unchanged by it.
+    pub(super) fn invariant(&self, id: Id) -> bool {
+        self.defined(id) < self.head_position()
+    }
+
+    /// The first place in the chain of uses, to be moved on by [`Plan::next_use`].
+    pub(super) fn first_use(&self, id: Id) -> u32 {
+        self.first[id]
+    }
+
+    /// The next use in a register at or after `position`.
+    pub(super) fn next_use(&self, cursor: &mut u32, position: u32) -> Option<u32> {
+        while *cursor != NONE {
+            let (at, next) = self.chain[*cursor as usize];
+            if at >= position {
+                return Some(at);
+            }
+            *cursor = next;
+        }
+        None
+    }
+
+    /// The snapshot of an operation.
+    pub(super) fn snapshot(&self, op: &Op) -> &'a Snapshot {
+        &self.trace.snapshots[op.aux as usize]
+    }
+
+    /// The lowest place that the trace's own stack pointer gets to, or that is stored to, from that of the entry.
+    pub(super) fn lowest_stack(&self) -> i64 {
+        let mut lowest = 0;
+        let stack = |value: Value| match value.as_op().map(|_| self.kind[self.id(value)]) {
+            Some(Kind::Stack(offset)) => offset,
+            _ => 0,
+        };
+        for snapshot in self.trace.snapshots.iter().chain(self.trace.end.snapshot()) {
+            if let Some(rsp) = snapshot.get(Reg::RSP) {
+                lowest = lowest.min(stack(rsp));
+            }
+            for store in snapshot.stores.iter().filter(|store| stack(store.base) != 0) {
+                lowest = lowest.min(stack(store.base).saturating_add(i64::from(store.disp)));
+            }
+        }
+        for (i, op) in self.trace.ops.iter().enumerate() {
+            if op.code == Opcode::Store && self.live[i] && !op.args[1].is_none() && op.args[2].is_none() {
+                let base = stack(op.args[1]);
+                if matches!(
+                    op.args[1].as_op().map(|_| self.kind[self.id(op.args[1])]),
+                    Some(Kind::Stack(_))
+                ) {
+                    lowest = lowest.min(base.saturating_add(i64::from(op.aux)));
+                }
+            }
+        }
+        lowest
+    }
+
+    /// Whether anything after an operation writes memory.
+    pub(super) fn writes_after(&self, i: usize) -> bool {
+        self.writes.last() != Some(&self.writes[i])
+    }
+
+    fn mark_live(&mut self) {
+        let trace = self.trace;
+        let mut work: Vec<Value> = Vec::new();
+        let wants = |snapshot: &Snapshot, work: &mut Vec<Value>| {
+            work.extend(snapshot.regs.iter().map(|(_, v)| *v));
+            work.extend(snapshot.stores.iter().flat_map(|s| [s.value, s.base]));
+        };
+        for (i, op) in trace.ops.iter().enumerate() {
+            if op.code == Opcode::LoopHead {
+                self.head = Some(i);
+            }
+            if op.code == Opcode::Call {
+                self.first_call = self.first_call.min(i as u32 + 1);
+            }
+            if has_effect(op.code) {
+                work.push(Value::op(i));
+            }
+        }
+        match &trace.end {
+            End::Branch { cond: value, .. } | End::Jump { target: value, .. } => work.push(*value),
+            _ => {}
+        }
+        if let Some(snapshot) = trace.end.snapshot() {
+            wants(snapshot, &mut work);
+        }
+        let carried: &[(Value, Value)] = match &trace.end {
+            End::Loop { carried } => carried,
+            _ => &[],
+        };
+        while let Some(value) = work.pop() {
+            let Some(i) = value.as_op() else { continue };
+            if std::mem::replace(&mut self.live[i], true) {
+                continue;
+            }
+            let op = &trace.ops[i];
+            work.extend(op.operands().iter().filter(|v| !v.is_none()));
+            if let Some(index) = op.snapshot() {
+                wants(&trace.snapshots[index], &mut work);
+            }
+            match op.code {
+                Opcode::Native => work.extend(trace.natives[op.aux as usize].inputs.iter().map(|(_, v)| *v)),
+                Opcode::Phi => work.extend(carried.iter().filter(|(phi, _)| *phi == value).map(|(_, next)| *next)),
+                _ => {}
+            }
+        }
+        for (phi, next) in carried {
+            let i = phi.as_op().expect("verified");
+            if self.live[i] {
+                self.phis.push((i, *next));
+            }
+        }
+    }
+
+    fn mark_valued(&mut self) {
+        use Opcode as O;
+        let trace = self.trace;
+        for (i, op) in trace.ops.iter().enumerate() {
+            if !self.live[i] {
+                continue;
+            }
+            for (at, value) in op.operands().iter().enumerate() {
+                let Some(from) = value.as_op().filter(|from| trace.ops[*from].code == O::Cond) else {
+                    continue;
+                };
+                let lazy = match (op.code, at) {
+                    (O::GuardTrue | O::GuardFalse | O::Select, 0) => true,
+                    (O::Adc | O::Sbb | O::FlagsAdc | O::FlagsSbb, 2) => trace.ops[from].imm & !1 == 2,
+                    _ => false,
+                };
+                self.valued[from] |= !lazy;
+            }
+        }
+        for (_, next) in &self.phis {
+            if let Some(from) = next.as_op() {
+                self.valued[from] = true;
+            }
+        }
+    }
+
+    /// Kind, sharing of registers, and cleanness of an operation's result.
+    fn classify(&mut self, i: usize) -> Result<(), LowerError> {
+        use Opcode as O;
+        let op = &self.trace.ops[i];
+        self.writes
+            .push(self.writes.last().copied().unwrap_or(0) + u32::from(writes_memory(op.code)));
+        if !self.live[i] {
+            return Ok(());
+        }
+        self.kind[i] = match op.result() {
+            Type::Void => Kind::None,
+            Type::Tuple => Kind::Tuple,
+            Type::F32 | Type::F64 | Type::V128 => Kind::Xmm,
+            Type::Flags => match op.code {
+                O::Reg | O::Get | O::Phi | O::Select => Kind::Gpr,
+                // Long chains are cut by an image.
+                _ => {
+                    let depth = |v: &Value| v.as_op().map_or(0, |i| self.flag_depth[i]);
+                    let depth = 1 + op.operands().iter().map(depth).max().unwrap_or(0);
+                    self.flag_depth[i] = if depth > 3 { 0 } else { depth };
+                    if depth > 3 { Kind::Gpr } else { Kind::Lazy }
+                }
+            },
+            _ => Kind::Gpr,
+        };
+        if op.code == O::Cond
+            && let Some(flags) = op.args[0].as_op()
+        {
+            self.flag_depth[i] = self.flag_depth[flags];
+        }
+        let result = op.result().bits().min(64) as u8;
+        match op.code {
+            O::Reg => {
+                let reg = Reg::from_index(usize::from(op.imm)).expect("verified");
+                self.kind[i] = register_kind(reg);
+            }
+            O::Get => self.classify_get(i, op),
+            O::Phi if op.ty == Type::I64 => {
+                if let Some(Kind::Stack(offset)) = self.kind_of(op.args[0]) {
+                    self.kind[i] = Kind::Stack(offset);
+                }
+            }
+            O::Phi => {
+                if let Some(Kind::Pinned(reg)) = self.kind_of(op.args[0]) {
+                    self.kind[i] = Kind::Pinned(reg);
+                }
+            }
+            O::Add | O::Sub if op.ty == Type::I64 => {
+                let stack = |v: Value| match self.kind_of(v) {
+                    Some(Kind::Stack(offset)) => Some(offset),
+                    _ => None,
+                };
+                let number = |v: Value| self.trace.constant(v).map(|bits| bits as i64);
+                let sum = match (op.code, op.args[0], op.args[1]) {
+                    (O::Add, a, b) => stack(a)
+                        .zip(number(b))
+                        .or_else(|| number(a).zip(stack(b)))
+                        .map(|(x, y)| x.wrapping_add(y)),
+                    (_, a, b) => stack(a).zip(number(b)).map(|(x, y)| x.wrapping_sub(y)),
+                };
+                if let Some(offset) = sum {
+                    self.kind[i] = Kind::Stack(offset);
+                }
+            }
+            O::Lea if op.args[1].is_none() && !op.args[0].is_none() => {
+                if let Some(Kind::Stack(offset)) = self.kind_of(op.args[0]) {
+                    self.kind[i] = Kind::Stack(offset.wrapping_add(i64::from(op.aux)));
+                }
+            }
+            O::Trunc => self.share(i, op.args[0], None),
+            O::Zext => {
+                let from = self.trace.type_of(op.args[0]).bits() as u8;
+                self.share(i, op.args[0], Some(from));
+                self.clean[i] = from;
+            }
+            O::Extract if op.imm == 0 && matches!(op.ty, Type::F32 | Type::F64) => self.share(i, op.args[0], None),
+            O::VZext if matches!(op.ty, Type::F32 | Type::F64) => {
+                self.share(i, op.args[0], Some(op.ty.bits() as u8));
+                self.clean[i] = op.ty.bits() as u8;
+            }
+            // A load of any width fills the register.
+            O::Load if op.ty != Type::V128 => self.clean[i] = result,
+            O::Cond | O::AtomicCas | O::AtomicAnd | O::AtomicOr | O::AtomicXor => {}
+            _ if op.result() == Type::I32 && self.kind[i] == Kind::Gpr => self.clean[i] = 32,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn classify_get(&mut self, i: usize, op: &Op) {
+        let source = op.args[0].as_op().expect("verified");
+        let reg = Reg::from_index(usize::from(op.imm)).expect("verified");
+        if let Some((_, _, first)) = self.gets.iter().rev().find(|(t, r, _)| (*t, *r) == (source, reg)) {
+            self.root[i] = *first as u32;
+            return;
+        }
+        self.gets.push((source, reg, i));
+        self.kind[i] = register_kind(reg);
+        if reg == Reg::FLAGS && self.trace.ops[source].code == Opcode::Call {
+            self.kind[i] = Kind::Lazy; // dead at the return of a call: nothing to compute
+        }
+    }
+
+    /// Makes operation `i` another name for `value`, if nothing above `bits` is set in its register.
+    fn share(&mut self, i: usize, value: Value, bits: Option<u8>) {
+        let Some(root) = value.as_op().map(|at| self.root[at] as usize) else {
+            return;
+        };
+        let clean = bits.is_none_or(|bits| self.clean[root] <= bits);
+        // A condition is better made an integer where it is wanted as one.
+        let value = self.trace.ops[root].code != Opcode::Cond;
+        if clean && value && self.kind[root] == self.kind[i] {
+            self.root[i] = root as u32;
+        }
+    }
+
+    fn kind_of(&self, value: Value) -> Option<Kind> {
+        value.as_op().map(|i| self.kind[self.root[i] as usize])
+    }
+
+    fn check_stack_phis(&self) -> Result<(), LowerError> {
+        for (phi, next) in &self.phis {
+            let kind = self.kind[*phi];
+            if matches!(kind, Kind::Stack(_) | Kind::Pinned(_)) && self.kind_of(*next) != Some(kind) {
+                return Err(LowerError::op(
+                    self.trace,
+                    *phi,
+                    "the stack pointer changes from round to round",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The snapshots of exits (not of calls), with the positions of what they belong to.
+    pub(super) fn exits(&self) -> impl Iterator<Item = (u32, &'a Snapshot)> {
+        let trace = self.trace;
+        let guards = trace.ops.iter().enumerate().filter_map(move |(i, op)| {
+            let guard = matches!(op.code, Opcode::GuardTrue | Opcode::GuardFalse);
+            guard.then(|| (i as u32 + 1, &trace.snapshots[op.aux as usize]))
+        });
+        guards.chain(trace.end.snapshot().map(|snapshot| (self.end(), snapshot)))
+    }
+
+    fn wants_entry_flags(&self) -> bool {
+        let read = self.entry[Reg::FLAGS.index()];
+        read != NONE && self.live[read as usize]
+            || self
+                .exits()
+                .any(|(at, snapshot)| at < self.first_call && snapshot.get(Reg::FLAGS).is_none())
+    }
+
+    /// Calls `wanted` for every value that must be in a register or memory for `value` to be had as `how` at `place`,
+    /// with the number of bytes if memory will do.
+    pub(super) fn visit(&self, value: Value, how: How, place: Place, wanted: &mut dyn FnMut(Id, Option<u32>)) {
+        if value.is_none() || value.as_constant().is_some() {
+            return;
+        }
+        let id = self.id(value);
+        match self.kind[id] {
+            Kind::Gpr | Kind::Xmm => {}
+            Kind::Lazy => {
+                let mask = if let How::Flags(mask) = how { mask } else { STATUS };
+                return self.visit_flags(id, mask, place, wanted);
+            }
+            _ => return,
+        }
+        if matches!(how, How::Condition | How::Carry)
+            && let Some(flags) = self.lazy_condition(id, how)
+        {
+            let mask = condition_mask(self.trace.ops[id].imm);
+            return self.visit(flags, How::Flags(mask), place, wanted);
+        }
+        wanted(
+            id,
+            match how {
+                How::Memory(bytes) => Some(bytes),
+                _ => None,
+            },
+        );
+    }
+
+    /// The flags that a condition is about, if it is to be had from them.
+    pub(super) fn lazy_condition(&self, id: Id, how: How) -> Option<Value> {
+        let op = self.op(id)?;
+        let fits = op.code == Opcode::Cond && !self.valued[id] && (how == How::Condition || op.imm & !1 == 2);
+        fits.then_some(op.args[0])
+    }
+
+    /// What an exit wants.
+    pub(super) fn visit_exit(&self, snapshot: &Snapshot, place: Place, wanted: &mut dyn FnMut(Id, Option<u32>)) {
+        for reg in Reg::all() {
+            match snapshot.get(reg) {
+                Some(_) if reg == Reg::FLAGS && self.flags.in_exit(place.at) => {}
+                Some(value) => self.visit(value, How::Flags(STATUS), place, wanted),
+                None if reg == Reg::FLAGS => {
+                    if self.entry_flags && place.at < self.first_call {
+                        wanted(self.entry(reg), None);
+                    }
+                }
+                None => {
+                    let id = self.entry(reg);
+                    if matches!(self.kind[id], Kind::Gpr | Kind::Xmm) {
+                        wanted(id, None);
+                    }
+                }
+            }
+        }
+        for store in &snapshot.stores {
+            self.visit(store.value, How::Plain, place, wanted);
+            self.visit(store.base, How::Plain, place, wanted);
+        }
+    }
+
+    /// Uses, from the end to the start.
+    fn walk_back(&mut self) {
+        let trace = self.trace;
+        let end = self.end();
+        if let Some(snapshot) = trace.end.snapshot() {
+            self.use_exit(snapshot, end);
+            if !matches!(trace.end, End::Jump { .. }) {
+                self.hint_registers(&snapshot.regs);
+            }
+        }
+        match &trace.end {
+            End::Branch { cond, .. } => self.use_value(*cond, How::Condition, end),
+            End::Jump { target, .. } => self.use_value(*target, How::Plain, end),
+            _ => {}
+        }
+        for (phi, next) in self.phis.clone() {
+            self.use_value(next, How::Plain, end);
+            if next.as_op().is_some() {
+                let id = self.id(next);
+                self.next_of[id] = phi as u32;
+            }
+        }
+        for i in (0..trace.ops.len()).rev() {
+            if self.live[i] && self.root[i] as usize == i {
+                self.walk_op(i);
+            }
+        }
+    }
+
+    fn walk_op(&mut self, i: usize) {
+        use Opcode as O;
+        let op = &self.trace.ops[i];
+        let position = i as u32 + 1;
+        match op.code {
+            O::Reg | O::Get => return,
+            O::LoopHead => {
+                self.mode[i] = Mode::Emit;
+                return;
+            }
+            O::Phi => {
+                if matches!(self.kind[i], Kind::Gpr | Kind::Xmm) {
+                    let head = self.head_position();
+                    self.use_value(op.args[0], How::Plain, head);
+                }
+                return;
+            }
+            O::GuardTrue | O::GuardFalse => self.use_exit(self.snapshot(op), position),
+            O::Call => {
+                let snapshot = self.snapshot(op);
+                self.use_call(snapshot, position);
+                self.hint_registers(&snapshot.regs);
+            }
+            O::Native => {
+                let native = &self.trace.natives[op.aux as usize];
+                for (_, value) in &native.inputs {
+                    self.use_value(*value, How::Plain, position);
+                }
+                self.hint_registers(&native.inputs);
+            }
+            _ if has_effect(op.code) => {}
+            _ if self.kind[i] == Kind::Lazy || matches!(self.kind[i], Kind::Stack(_) | Kind::Pinned(_)) => return,
+            _ if self.last[i] == 0 && !self.flags.exact(position) => return,
+            _ => {}
+        }
+        if self.may_sink(i) {
+            self.mode[i] = Mode::Sunk;
+            let (at, depth) = (self.last[i], self.depth[i] + 1);
+            let mut wanted = Vec::new();
+            self.operands(i, &mut |value, _| {
+                self.visit(value, How::Plain, Place::exit(at), &mut |id, _| wanted.push(id));
+            });
+            for id in wanted {
+                self.extend(id, at);
+                self.depth[id] = self.depth[id].max(depth);
+            }
+            return;
+        }
+        if let Some(at) = self.may_fold(i) {
+            self.mode[i] = Mode::Folded(at);
+            self.fold_taken[at as usize] = true;
+            for value in &op.args[..2] {
+                self.use_value(*value, How::Plain, at);
+            }
+            return;
+        }
+        self.mode[i] = Mode::Emit;
+        self.fixed_hints(op);
+        let mut operands = Vec::new();
+        self.operands(i, &mut |value, how| operands.push((value, how)));
+        for (value, how) in operands {
+            self.use_value(value, how, position);
+        }
+    }
+
+    /// The operands of an operation, and what they are wanted as. Operands that are natives' and snapshots' are not
+    /// among them.
+    pub(super) fn operands(&self, i: usize, visit: &mut dyn FnMut(Value, How)) {
+        use Opcode as O;
+        let op = &self.trace.ops[i];
+        let size = op.ty.bytes();
+        for (at, value) in op.operands().iter().copied().enumerate() {
+            if value.is_none() {
+                continue;
+            }
+            let how = match (op.code, at) {
+                (O::GuardTrue | O::GuardFalse | O::Select, 0) => How::Condition,
+                (O::Adc | O::Sbb, 2) => How::Carry,
+                (O::Cond, _) => How::Flags(condition_mask(op.imm)),
+                (O::Add | O::Sub | O::Mul | O::And | O::Or | O::Xor | O::Adc | O::Sbb, 0 | 1) if size != 0 => {
+                    How::Memory(size)
+                }
+                (O::FAdd | O::FSub | O::FMul | O::FDiv | O::FMin | O::FMax, 1) => How::Memory(size),
+                (O::FSqrt, _) => How::Memory(size),
+                (O::Sext | O::Zext | O::FCvt | O::IntToF | O::FToInt | O::FToIntZ, _) => {
+                    How::Memory(self.trace.type_of(value).bytes())
+                }
+                (O::FlagsBits, _) => How::Flags(STATUS),
+                _ => How::Plain,
+            };
+            visit(value, how);
+        }
+    }
+
+    fn use_value(&mut self, value: Value, how: How, position: u32) {
+        let mut wanted = Vec::new();
+        self.visit(value, how, Place::main(position), &mut |id, bytes| {
+            wanted.push((id, bytes))
+        });
+        for (id, bytes) in wanted {
+            let first = self.last[id] == 0;
+            self.extend(id, position);
+            self.chain.push((position, self.first[id]));
+            self.first[id] = self.chain.len() as u32 - 1;
+            let wide = bytes.is_some_and(|bytes| bytes != 0 && bytes <= self.ty(id).bytes());
+            self.fold_at[id] = if first && wide { position } else { NONE };
+        }
+    }
+
+    fn use_exit(&mut self, snapshot: &Snapshot, position: u32) {
+        let mut wanted = Vec::new();
+        self.visit_exit(snapshot, Place::exit(position), &mut |id, _| wanted.push(id));
+        for id in wanted {
+            self.extend(id, position);
+        }
+    }
+
+    fn use_call(&mut self, snapshot: &Snapshot, position: u32) {
+        let mut wanted = Vec::new();
+        let mut push = |id: Id, _: Option<u32>| wanted.push(id);
+        for reg in Reg::all().filter(|reg| reg.is_gpr() || reg.is_xmm()) {
+            match snapshot.get(reg) {
+                Some(value) => self.visit(value, How::Plain, Place::main(position), &mut push),
+                None if self.call_takes_entry(reg) => push(self.entry(reg), None),
+                None => {}
+            }
+        }
+        for store in &snapshot.stores {
+            self.visit(store.value, How::Plain, Place::main(position), &mut push);
+            self.visit(store.base, How::Plain, Place::main(position), &mut push);
+        }
+        for id in wanted {
+            self.extend(id, position);
+            self.fold_at[id] = NONE;
+        }
+    }
+
+    /// Whether a call that does not list a register is given the entry's.
+    pub(super) fn call_takes_entry(&self, reg: Reg) -> bool {
+        matches!(self.kind[self.entry(reg)], Kind::Gpr | Kind::Xmm)
+    }
+
+    /// Says that a value lives to `position`; if it crosses the loop head, it lives as long as the loop.
+    fn extend(&mut self, id: Id, position: u32) {
+        let head = self.head_position();
+        let position = if position > head && self.defined(id) < head {
+            self.end()
+        } else {
+            position
+        };
+        self.fold_at[id] = NONE;
+        self.last[id] = self.last[id].max(position);
+    }
+
+    fn hint_registers(&mut self, regs: &[(Reg, Value)]) {
+        for (reg, value) in regs {
+            if (reg.is_gpr() || reg.is_xmm()) && value.as_op().is_some() {
+                let id = self.id(*value);
+                self.hint[id] = Some(R(reg.index() as u8));
+            }
+        }
+    }
+
+    fn fixed_hints(&mut self, op: &Op) {
+        use Opcode as O;
+        let wants: &[(usize, R)] = match op.code {
+            O::Shl | O::Shr | O::Sar | O::Rol | O::Ror | O::Rcl | O::Rcr => &[(1, R::RCX)],
+            O::Shld | O::Shrd => &[(2, R::RCX)],
+            O::DivU | O::DivS | O::RemU | O::RemS => &[(0, R::RDX), (1, R::RAX)],
+            O::MulHiU | O::MulHiS => &[(0, R::RAX)],
+            _ => &[],
+        };
+        for (at, r) in wants {
+            if op.args[*at].as_op().is_some() {
+                let id = self.id(op.args[*at]);
+                self.hint[id] = Some(*r);
+            }
+        }
+    }
+
+    /// Whether exits alone use it, and can compute it themselves.
+    fn may_sink(&self, i: usize) -> bool {
+        let op = &self.trace.ops[i];
+        let exits_only = self.last[i] != 0 && self.first[i] == NONE && !self.flags.exact(i as u32 + 1);
+        exits_only && op.code.effects().is_pure() && self.depth[i] < 4 && sinkable(op)
+    }
+
+    /// Whether it is a load that can be an operand of the one operation that uses it.
+    fn may_fold(&self, i: usize) -> Option<u32> {
+        let op = &self.trace.ops[i];
+        let at = self.fold_at[i];
+        if op.code != Opcode::Load || at == NONE || at == 0 || op.ty == Type::V128 {
+            return None;
+        }
+        let same_side = (i as u32 + 1 > self.head_position()) == (at > self.head_position());
+        // Nothing between the two writes memory, and neither does the user before it reads.
+        let quiet = self.writes[i] == self.writes[(at as usize - 1).min(self.writes.len() - 1)];
+        (same_side && quiet && !self.fold_taken[at as usize]).then_some(at)
+    }
+}
+
+/// Where registers are kept.
+fn register_kind(reg: Reg) -> Kind {
+    match reg {
+        Reg::RSP => Kind::Stack(0),
+        Reg::FLAGS => Kind::Gpr,
+        _ if reg.is_gpr() => Kind::Gpr,
+        _ if reg.is_xmm() => Kind::Xmm,
+        _ => Kind::Pinned(reg),
+    }
+}
+
+/// The flags that a condition (x86 code) looks at.
+pub(super) fn condition_mask(code: u8) -> u32 {
+    use redmagic_ir::flags::{CF, OF, PF, SF, ZF};
+    match code >> 1 {
+        0 => OF,
+        1 => CF,
+        2 => ZF,
+        3 => CF | ZF,
+        4 => SF,
+        5 => PF,
+        6 => SF | OF,
+        _ => SF | OF | ZF,
+    }
+}
+
+/// Whether an operation is emitted even if nothing uses its result.
+pub(super) fn has_effect(code: Opcode) -> bool {
+    use redmagic_ir::opcode::Effects;
+    let effects = code.effects();
+    [Effects::WRITE, Effects::GUARD, Effects::TRAP, Effects::BARRIER]
+        .into_iter()
+        .any(|effect| effects.has(effect))
+}
+
+fn writes_memory(code: Opcode) -> bool {
+    use redmagic_ir::opcode::Effects;
+    let effects = code.effects();
+    effects.has(Effects::WRITE) || effects.has(Effects::BARRIER)
+}
+
+/// Operations that exits can compute without a fixed register.
+fn sinkable(op: &Op) -> bool {
+    use Opcode as O;
+    match op.code {
+        O::Add | O::Sub | O::And | O::Or | O::Xor | O::Not | O::Neg | O::Lea | O::Bswap => true,
+        O::Zext | O::Sext | O::Trunc | O::Put | O::PutHi8 | O::Hi8 | O::Bitcast | O::VZext | O::Extract => true,
+        O::Insert => true,
+        O::Shl | O::Shr | O::Sar => op.args[1].as_constant().is_some(),
+        _ => false,
+    }
+}
+
+/// Which registers a callee keeps.
+pub(super) fn saved(abi: Abi, reg: Reg) -> bool {
+    abi == Abi::SysV && matches!(reg.index(), 3 | 5 | 12..16)
+}
