@@ -125,6 +125,7 @@ pub fn passes(recording: &Recording, passes: &[&str], last_only: bool) -> anyhow
     let place = Place {
         entry: &entry,
         start,
+        turns: 1024,
         anchor_call: match recording.end {
             End::Anchor { ip, .. } | End::Stopped { ip, .. } => ip,
         },

@@ -26,6 +26,8 @@ pub struct Status {
     pub aborts: u64,
     /// The same by reason.
     pub abort_reasons: BTreeMap<String, u64>,
+    /// Traces that are copied because they could not be optimised, by reason.
+    pub not_optimised: BTreeMap<String, u64>,
     /// Anchors that will not be tried again.
     pub blacklisted: u64,
     /// Bytes of the code region in use.
@@ -95,6 +97,8 @@ pub struct TraceRow {
     pub instructions: u64,
     /// Of these, left out because their results are known.
     pub folded: u64,
+    /// Operations of the optimised trace; `None` when recorded instructions are repeated.
+    pub operations: Option<u64>,
     /// Address of its code in the target.
     pub code: u64,
     /// Its size.
@@ -125,6 +129,11 @@ pub fn status(session: &Session) -> Status {
         side_traces: graph.live().count() as u64 - roots,
         aborts: counts.aborts.values().sum(),
         abort_reasons: counts.aborts.iter().map(|(k, v)| (k.name().to_owned(), *v)).collect(),
+        not_optimised: counts
+            .not_optimised
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), *v))
+            .collect(),
         blacklisted: graph
             .anchors
             .values()
@@ -201,6 +210,7 @@ pub fn traces(session: &Session) -> Vec<TraceRow> {
                 link,
                 instructions: trace.instructions as u64,
                 folded: trace.folded as u64,
+                operations: trace.operations.map(|count| count as u64),
                 code: trace.code,
                 code_bytes: trace.code_bytes as u64,
                 exits: u64::from(trace.exits.end - trace.exits.start),

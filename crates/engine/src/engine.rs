@@ -1,26 +1,26 @@
 //! Requests in, code out.
 
+mod install;
+
 use std::collections::BTreeMap;
 use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use redmagic_emit::copy::{self, CopyError, End as CopyEnd, Environment, Op, RejoinOffsets, Start, ThreadOffsets};
+use redmagic_emit::copy::{RejoinOffsets, ThreadOffsets};
 use redmagic_emit::exits::ExitEnvironment;
 use redmagic_proto::ApiFn;
-use redmagic_proto::control::{Control, EXIT_COUNTERS, LOOP_WEIGHT};
+use redmagic_proto::control::{Control, LOOP_WEIGHT};
 use redmagic_proto::entries::hash;
 use redmagic_proto::thread::{Rejoin, ThreadWords};
 use redmagic_record::abort::Abort;
-use redmagic_record::recording::{ConstantBlock, End, Recording};
+use redmagic_record::recording::Recording;
 
 use crate::cache::{CacheError, CodeCache};
-use crate::fold::{self, Facts};
-use crate::graph::{AnchorKey, AnchorState, ExitState, Graph, Link, Origin, Slot, Trace, TraceId};
+use crate::graph::{AnchorKey, AnchorState, Graph, Origin, Slot, TraceId};
 use crate::memory::SharedMemory;
 use crate::params::Params;
-use crate::plan;
 use crate::policy::{Functions, Lessons, World};
 use crate::registry::{ConstantRange, Declarations};
 
@@ -125,6 +125,8 @@ pub struct Counts {
     pub postponed: u64,
     /// Roots dropped.
     pub dropped: u64,
+    /// Traces that were copied because they could not be optimised, by reason.
+    pub not_optimised: BTreeMap<&'static str, u64>,
 }
 
 /// The engine of one session.
@@ -467,197 +469,6 @@ impl Engine {
         }
     }
 
-    fn compile(&mut self, job: &Job, recording: &Recording) -> Result<TraceId, Abort> {
-        let ops = plan::plan(recording).map_err(|(reason, ip)| {
-            tracing::debug!(%reason, ip = format_args!("{ip:#x}"), "not planned");
-            reason
-        })?;
-        self.install(job, recording, &ops).map_err(|error| {
-            tracing::debug!(%error, "not compiled");
-            match error {
-                InstallError::Cache(CacheError::Full { .. }) => {
-                    self.full = true;
-                    Abort::CacheFull
-                }
-                InstallError::Cache(CacheError::EntriesFull { .. }) => Abort::EntriesFull,
-                InstallError::Copy(CopyError::Asm(_)) => Abort::OutOfReach,
-                InstallError::Copy(CopyError::Unsupported { .. }) => Abort::UnsupportedInstruction,
-                InstallError::Copy(CopyError::OpenMerge) => Abort::OpenMerge,
-                InstallError::Recording => Abort::Policy,
-            }
-        })
-    }
-
-    fn install(&mut self, job: &Job, recording: &Recording, ops: &[Op]) -> Result<TraceId, InstallError> {
-        let id = self.graph.traces.len() as TraceId;
-        let first_exit = self.graph.exits.len() as u32;
-        let link = match recording.end {
-            End::Anchor {
-                api,
-                id,
-                return_address,
-                ip,
-                ..
-            } => match ApiFn::from_index(usize::from(api.0)) {
-                Some(ApiFn::ForceEndTrace) => Link::Native(return_address),
-                Some(ApiFn::EndMergeBlock) => Link::Native(ip),
-                Some(api) if api.is_anchor() => {
-                    let key = AnchorKey { id, return_address };
-                    self.slot(key, api, ip)?;
-                    Link::Anchor(key)
-                }
-                _ => return Err(InstallError::Recording),
-            },
-            End::Stopped { ip, .. } => Link::Native(ip),
-        };
-        let start = match job.origin {
-            Origin::Root(_) => Start::Anchor,
-            Origin::Side { .. } => Start::Exit,
-        };
-        let root = match job.origin {
-            Origin::Root(_) => id,
-            Origin::Side { parent, .. } => self.graph.traces[parent as usize].root,
-        };
-        if root != id && self.graph.traces[root as usize].dropped {
-            // While it was recorded, its tree came to its end.
-            return Err(InstallError::Recording);
-        }
-        let valid = match job.origin {
-            Origin::Root(_) => self.cache.new_slot(self.generation)?,
-            Origin::Side { .. } => self.graph.traces[root as usize].valid,
-        };
-        let folded = self.fold(job, recording, ops, link, valid);
-        let (ops, left_out, blocks, argument) = match &folded {
-            Some(folded) => (&folded.ops[..], folded.left_out, &folded.blocks[..], folded.argument),
-            None => (ops, 0, &[][..], None),
-        };
-        let end = match link {
-            Link::Native(target) => CopyEnd::Native { target },
-            Link::Anchor(key) => {
-                let slot = self.graph.anchors[&key].slot.expect("just made");
-                let guarded = argument != Some(key.id);
-                CopyEnd::Anchor {
-                    ip: slot.native,
-                    id: key.id,
-                    slot: slot.address,
-                    guarded,
-                }
-            }
-        };
-        // Once for the size, once for good.
-        let generous = self.cache.room(ops.len() * 160 + 4096, ops.len() * 6 + 64)?;
-        let mut environment = Environment {
-            base: generous.code,
-            data_base: generous.data,
-            first_exit,
-            exits: self.environment,
-            thread: self.thread,
-        };
-        let draft = copy::compile(start, ops, end, &environment)?;
-        let room = self.cache.room(draft.code.len() + 64, draft.data.len())?;
-        environment.base = room.code;
-        environment.data_base = room.data;
-        let compiled = copy::compile(start, ops, end, &environment)?;
-        if first_exit as usize + compiled.exits.len() > EXIT_COUNTERS {
-            return Err(CacheError::Full { bytes: EXIT_COUNTERS }.into());
-        }
-        for exit in &compiled.exits {
-            self.set_exit_counter(exit.number, self.hot_exit(0));
-        }
-        self.cache.install(room, &compiled.code, &compiled.data);
-        self.graph.exits.extend(compiled.exits.iter().map(|exit| ExitState {
-            trace: id,
-            target: exit.target,
-            slot: room.data + u64::from(exit.slot.0) * 8,
-            aborts: 0,
-            put_off: 0,
-            side: None,
-            silent: false,
-        }));
-        self.graph.traces.push(Trace {
-            origin: job.origin,
-            root,
-            link,
-            code: room.code,
-            entry: compiled.entry,
-            body: compiled.body,
-            code_bytes: compiled.code.len(),
-            exits: first_exit..first_exit + compiled.exits.len() as u32,
-            instructions: recording.steps.len(),
-            folded: left_out,
-            valid,
-            dropped: false,
-            side_traces: 0,
-        });
-        let relied_on = self.relied_on.entry(root).or_default();
-        let id_block = match job.origin {
-            Origin::Root(key) => self.declared.constant_at(key.id),
-            Origin::Side { .. } => None,
-        };
-        for block in blocks.iter().copied().chain(id_block) {
-            if !relied_on.contains(&block) {
-                relied_on.push(block);
-            }
-        }
-        // Everything is in place: publish.
-        match job.origin {
-            Origin::Root(key) => {
-                if let Err(error) = self.cache.set_entry(key.id, key.return_address, compiled.entry) {
-                    // Nothing leads to it.
-                    self.graph.traces[id as usize].dropped = true;
-                    return Err(error.into());
-                }
-                let anchor = self.graph.anchor(key, job.api);
-                anchor.state = AnchorState::Compiled(id);
-                if let Some(slot) = anchor.slot {
-                    self.cache.set_slot(slot.address, compiled.body);
-                }
-            }
-            Origin::Side { exit, .. } => {
-                let state = &mut self.graph.exits[exit as usize];
-                state.side = Some(id);
-                self.cache.set_slot(state.slot, compiled.body);
-                self.graph.traces[root as usize].side_traces += 1;
-            }
-        }
-        Ok(id)
-    }
-
-    /// The constant memory that a recording has read, for its file.
-    pub fn constant_blocks(&self, recording: &Recording) -> Vec<ConstantBlock> {
-        let facts = Facts {
-            declared: &self.declared,
-            read_only: &self.read_only,
-            generation: (0, 0),
-        };
-        crate::optimise::constant_blocks(recording, &facts)
-    }
-
-    /// Leaves out of a trace what is known, if that may be relied on.
-    fn fold(&self, job: &Job, recording: &Recording, ops: &[Op], link: Link, valid: u64) -> Option<fold::Folded> {
-        // What was declared may have ended while it was recorded, or not been read yet.
-        if self.params.fold == 0 || job.generation != self.current_generation() || job.generation != self.generation {
-            return None;
-        }
-        let start: Vec<(u8, u64)> = match job.origin {
-            Origin::Root(key) if self.declared.constant_at(key.id).is_some() => {
-                let preserved = [3u8, 5, 12, 13, 14, 15];
-                let registers = preserved
-                    .into_iter()
-                    .filter(|r| recording.start.gpr[usize::from(*r)] == key.id);
-                registers.map(|r| (r, key.id)).collect()
-            }
-            _ => Vec::new(),
-        };
-        let facts = Facts {
-            declared: &self.declared,
-            read_only: &self.read_only,
-            generation: (self.generation_address, valid),
-        };
-        let native = matches!(link, Link::Native(_));
-        Some(fold::fold(recording, ops, &start, job.ip, native, &facts))
-    }
-
     /// The slot of an anchor whose call is at `ip`, made if there is none.
     fn slot(&mut self, key: AnchorKey, api: ApiFn, ip: u64) -> Result<(), CacheError> {
         let anchor = self.graph.anchor(key, api);
@@ -768,14 +579,4 @@ impl World for std::sync::Mutex<Engine> {
                     .is_some_and(|a| a.state == AnchorState::Blacklisted)
         })
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum InstallError {
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    #[error(transparent)]
-    Copy(#[from] CopyError),
-    #[error("the recording ends where no trace can, or its tree was dropped meanwhile")]
-    Recording,
 }

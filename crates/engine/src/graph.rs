@@ -110,6 +110,8 @@ pub struct Trace {
     pub instructions: usize,
     /// Instructions of the recording that were left out because their results are known.
     pub folded: usize,
+    /// Operations of the optimised trace; `None` when it is copied.
+    pub operations: Option<usize>,
     /// For a root: address of the word with the generation of constant memory that its
     /// tree was validated for.
     pub valid: u64,

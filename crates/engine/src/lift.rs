@@ -9,7 +9,7 @@ use redmagic_ir::{Abi, Trace};
 use redmagic_lift::DECODER_OPTIONS;
 use redmagic_lift::recording::{Answer, Ending, Step as Lifted, Stop, lift_recording};
 use redmagic_proto::ApiFn;
-use redmagic_record::recording::{Anchor, End, Inst, Recording, ShimCall, ShimExecution, Step};
+use redmagic_record::recording::{Anchor, Api, End, Inst, Recording, ShimCall, ShimExecution, Step};
 
 /// A Recording that contradicts itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -146,8 +146,12 @@ fn skipped(shim: &ShimCall) -> Result<Lifted, &'static str> {
     })
 }
 
-/// At its own anchor a root starts again. At another one, and a side trace at any, the trace leaves before the call of the
-/// anchor function: where it then goes is for whoever links traces.
+fn is_anchor(api: Api) -> bool {
+    ApiFn::from_index(usize::from(api.0)).is_some_and(ApiFn::is_anchor)
+}
+
+/// At its own anchor a root starts again. At another one, and a side trace at any, it is linked. The ends of forced traces
+/// and of merge blocks are no anchors: the trace leaves before the call.
 fn ending(recording: &Recording) -> Ending {
     match (&recording.anchor, &recording.end) {
         (
@@ -168,6 +172,7 @@ fn ending(recording: &Recording) -> Ending {
             id: *id,
             start: *return_address,
         },
+        (_, End::Anchor { api, id, ip, .. }) if is_anchor(*api) => Ending::Link { ip: *ip, id: *id },
         (_, End::Anchor { ip, .. } | End::Stopped { ip, .. }) => Ending::Exit(*ip),
     }
 }

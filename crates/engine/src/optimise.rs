@@ -126,6 +126,8 @@ pub struct Place<'a> {
     pub start: u64,
     /// The call of the anchor, for loops.
     pub anchor_call: u64,
+    /// Turns of a loop before it goes back to the entry.
+    pub turns: u64,
 }
 
 /// Why there is no optimised trace.
@@ -167,7 +169,7 @@ pub fn optimise(
         constants: &constants,
         generation: Some(facts.generation),
         restart_pc: place.anchor_call,
-        ..Input::default()
+        iterations: place.turns.max(1),
     };
     Ok(redmagic_opt::optimize_with(&trace, &input, passes, after)?)
 }

@@ -73,6 +73,10 @@ params! {
     maxrecursion: "REDMAGIC_MAXRECURSION" = 2 in 0 ..= 1000;
     /// Whether instructions with known results are left out of traces (1) or not (0).
     fold: "REDMAGIC_FOLD" = 1 in 0 ..= 1;
+    /// Whether traces are optimised (1), or recorded instructions repeated (0). What cannot be optimised is repeated.
+    optimise: "REDMAGIC_OPTIMISE" = 1 in 0 ..= 1;
+    /// Turns of an optimised loop before it loads everything anew.
+    turns: "REDMAGIC_TURNS" = 1024 in 1 ..= 1024;
     /// How loops are recorded: 0 by emulation, and by stepping what it cannot do; 1 by stepping; 2 by both, which
     /// are compared (for tests).
     recorder: "REDMAGIC_RECORDER" = 0 in 0 ..= 2;

@@ -82,6 +82,13 @@ pub enum Answer {
 pub enum Ending {
     /// The original code at this address.
     Exit(u64),
+    /// Another anchor: the end is `link` 0, and which trace that is, is for whoever links traces.
+    Link {
+        /// The call of the anchor function, which is not among the steps.
+        ip: u64,
+        /// Its argument, which is guarded.
+        id: u64,
+    },
     /// The anchor that the recording began at.
     Anchor {
         /// The call of the anchor function, which is not among the steps.
@@ -162,6 +169,14 @@ pub fn lift_recording(steps: impl IntoIterator<Item = Step>, ending: Ending) -> 
         Ending::Exit(pc) => End::Exit {
             snapshot: lifter.snapshot(pc),
         },
+        Ending::Link { ip, id } => {
+            lifter.builder().origin(ip);
+            guard_argument(&mut lifter, ip, id);
+            End::Link {
+                trace: 0,
+                snapshot: lifter.snapshot(ip),
+            }
+        }
         Ending::Anchor { ip, id, start } => {
             lifter.builder().origin(ip);
             guard_argument(&mut lifter, ip, id);

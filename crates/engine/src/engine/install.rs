@@ -1,0 +1,372 @@
+//! From a recording to installed code: optimised if that can be had, else copied.
+
+use redmagic_emit::copy::{self, Compiled, CopyError, End as CopyEnd, Environment, Op, Start};
+use redmagic_emit::lower::{self, Target, Targets};
+use redmagic_proto::ApiFn;
+use redmagic_proto::control::EXIT_COUNTERS;
+use redmagic_record::abort::Abort;
+use redmagic_record::recording::{ConstantBlock, End, Recording, Step};
+
+use super::{Engine, Job};
+use crate::cache::{CacheError, Room};
+use crate::fold::{self, Facts};
+use crate::graph::{AnchorKey, AnchorState, ExitState, Link, Origin, Trace, TraceId};
+use crate::registry::ConstantRange;
+use crate::{optimise, plan};
+
+impl Engine {
+    pub(super) fn compile(&mut self, job: &Job, recording: &Recording) -> Result<TraceId, Abort> {
+        self.install(job, recording).map_err(|error| {
+            tracing::debug!(%error, "not compiled");
+            match error {
+                InstallError::Cache(CacheError::Full { .. }) => {
+                    self.full = true;
+                    Abort::CacheFull
+                }
+                InstallError::Cache(CacheError::EntriesFull { .. }) => Abort::EntriesFull,
+                InstallError::Copy(CopyError::Asm(_)) => Abort::OutOfReach,
+                InstallError::Copy(CopyError::Unsupported { .. }) => Abort::UnsupportedInstruction,
+                InstallError::Copy(CopyError::OpenMerge) => Abort::OpenMerge,
+                InstallError::Plan(reason, _) => reason,
+                InstallError::Recording => Abort::Policy,
+            }
+        })
+    }
+
+    /// Where a recording leads.
+    fn link(&mut self, recording: &Recording) -> Result<Link, InstallError> {
+        Ok(match recording.end {
+            End::Anchor {
+                api,
+                id,
+                return_address,
+                ip,
+                ..
+            } => match ApiFn::from_index(usize::from(api.0)) {
+                Some(ApiFn::ForceEndTrace) => Link::Native(return_address),
+                Some(ApiFn::EndMergeBlock) => Link::Native(ip),
+                Some(api) if api.is_anchor() => {
+                    let key = AnchorKey { id, return_address };
+                    self.slot(key, api, ip)?;
+                    Link::Anchor(key)
+                }
+                _ => return Err(InstallError::Recording),
+            },
+            End::Stopped { ip, .. } => Link::Native(ip),
+        })
+    }
+
+    fn install(&mut self, job: &Job, recording: &Recording) -> Result<TraceId, InstallError> {
+        let id = self.graph.traces.len() as TraceId;
+        let first_exit = self.graph.exits.len() as u32;
+        let link = self.link(recording)?;
+        let root = match job.origin {
+            Origin::Root(_) => id,
+            Origin::Side { parent, .. } => self.graph.traces[parent as usize].root,
+        };
+        if root != id && self.graph.traces[root as usize].dropped {
+            // While it was recorded, its tree came to its end.
+            return Err(InstallError::Recording);
+        }
+        let valid = match job.origin {
+            Origin::Root(_) => self.cache.new_slot(self.generation)?,
+            Origin::Side { .. } => self.graph.traces[root as usize].valid,
+        };
+        let code = match self.optimise(job, recording, link, valid) {
+            Ok(code) => code,
+            Err(reason) => {
+                tracing::debug!(%reason, "not optimised");
+                if self.params.optimise != 0 {
+                    *self.counts.not_optimised.entry(reason.kind()).or_default() += 1;
+                }
+                self.copy(job, recording, link, valid)?
+            }
+        };
+        let (room, compiled) = (code.room, code.compiled);
+        if first_exit as usize + compiled.exits.len() > EXIT_COUNTERS {
+            return Err(CacheError::Full { bytes: EXIT_COUNTERS }.into());
+        }
+        for exit in &compiled.exits {
+            self.set_exit_counter(exit.number, self.hot_exit(0));
+        }
+        self.cache.install(room, &compiled.code, &compiled.data);
+        self.graph.exits.extend(compiled.exits.iter().map(|exit| ExitState {
+            trace: id,
+            target: exit.target,
+            slot: room.data + u64::from(exit.slot.0) * 8,
+            aborts: 0,
+            put_off: 0,
+            side: None,
+            silent: false,
+        }));
+        self.graph.traces.push(Trace {
+            origin: job.origin,
+            root,
+            link,
+            code: room.code,
+            entry: compiled.entry,
+            body: compiled.body,
+            code_bytes: compiled.code.len(),
+            exits: first_exit..first_exit + compiled.exits.len() as u32,
+            instructions: recording.steps.len(),
+            folded: code.left_out,
+            operations: code.operations,
+            valid,
+            dropped: false,
+            side_traces: 0,
+        });
+        let relied_on = self.relied_on.entry(root).or_default();
+        let id_block = match job.origin {
+            Origin::Root(key) => self.declared.constant_at(key.id),
+            Origin::Side { .. } => None,
+        };
+        for block in code.blocks.iter().copied().chain(id_block) {
+            if !relied_on.contains(&block) {
+                relied_on.push(block);
+            }
+        }
+        // Everything is in place: publish.
+        match job.origin {
+            Origin::Root(key) => {
+                if let Err(error) = self.cache.set_entry(key.id, key.return_address, compiled.entry) {
+                    // Nothing leads to it.
+                    self.graph.traces[id as usize].dropped = true;
+                    return Err(error.into());
+                }
+                let anchor = self.graph.anchor(key, job.api);
+                anchor.state = AnchorState::Compiled(id);
+                if let Some(slot) = anchor.slot {
+                    self.cache.set_slot(slot.address, compiled.body);
+                }
+            }
+            Origin::Side { exit, .. } => {
+                let state = &mut self.graph.exits[exit as usize];
+                state.side = Some(id);
+                self.cache.set_slot(state.slot, compiled.body);
+                self.graph.traces[root as usize].side_traces += 1;
+            }
+        }
+        Ok(id)
+    }
+
+    /// Compiles with `compile`: once for the size, once for good.
+    fn place<E: From<CacheError>>(
+        &mut self,
+        code_bytes: usize,
+        words: usize,
+        compile: &dyn Fn(&Environment) -> Result<Compiled, E>,
+    ) -> Result<(Room, Compiled), E> {
+        let generous = self.cache.room(code_bytes, words)?;
+        let mut environment = Environment {
+            base: generous.code,
+            data_base: generous.data,
+            first_exit: self.graph.exits.len() as u32,
+            exits: self.environment,
+            thread: self.thread,
+        };
+        let draft = compile(&environment)?;
+        let room = self.cache.room(draft.code.len() + 64, draft.data.len())?;
+        environment.base = room.code;
+        environment.data_base = room.data;
+        Ok((room, compile(&environment)?))
+    }
+
+    /// The optimised tier.
+    fn optimise(&mut self, job: &Job, recording: &Recording, link: Link, valid: u64) -> Result<Code, NotOptimised> {
+        if self.params.optimise == 0 || !self.is_current(job) {
+            return Err(NotOptimised::Off);
+        }
+        let merges = |step: &Step| matches!(step, Step::Shim(call) if [ApiFn::BeginMergeBlock, ApiFn::EndMergeBlock].iter().any(|api| call.api.0 == *api as u8));
+        if recording.steps.iter().any(merges) {
+            return Err(NotOptimised::MergeBlock);
+        }
+        let target = match link {
+            Link::Anchor(key) => {
+                let slot = self.graph.anchors[&key].slot.expect("just made");
+                Target {
+                    ip: slot.native,
+                    slot: slot.address,
+                }
+            }
+            Link::Native(_) if matches!(recording.end, End::Stopped { .. }) => Target { ip: 0, slot: 0 },
+            // The trace would have to go past the call that ends it.
+            Link::Native(_) => return Err(NotOptimised::Forced),
+        };
+        let facts = Facts {
+            declared: &self.declared,
+            read_only: &self.read_only,
+            generation: (self.generation_address, valid),
+        };
+        let entry = match job.origin {
+            Origin::Root(key) if self.declared.constant_at(key.id).is_some() => {
+                optimise::entry_registers(recording, key.id)
+            }
+            _ => Vec::new(),
+        };
+        let place = optimise::Place {
+            entry: &entry,
+            start: job.ip,
+            anchor_call: target.ip,
+            turns: self.params.turns,
+        };
+        let optimised = optimise::optimise(recording, &facts, place, redmagic_opt::PASSES, &mut |_, _| {})?;
+        let blocks = optimised
+            .relied_on
+            .iter()
+            .filter_map(|address| self.declared.constant_at(*address))
+            .collect();
+        let trace = optimised.trace;
+        let operations = trace.ops.len();
+        let targets = Targets {
+            end: target,
+            restart: target,
+        };
+        let start = start_of(job);
+        let (room, compiled) = self.place(
+            operations * 96 + trace.snapshots.len() * 256 + 4096,
+            operations * 2 + trace.snapshots.len() * 16 + 64,
+            &|environment| Ok::<_, NotOptimised>(lower::compile(&trace, start, &targets, environment)?),
+        )?;
+        Ok(Code {
+            room,
+            compiled,
+            left_out: 0,
+            operations: Some(operations),
+            blocks,
+        })
+    }
+
+    /// The copy tier.
+    fn copy(&mut self, job: &Job, recording: &Recording, link: Link, valid: u64) -> Result<Code, InstallError> {
+        let ops = plan::plan(recording).map_err(|(reason, ip)| InstallError::Plan(reason, ip))?;
+        let folded = self.fold(job, recording, &ops, link, valid);
+        let (ops, left_out, blocks, argument) = match folded {
+            Some(folded) => (folded.ops, folded.left_out, folded.blocks, folded.argument),
+            None => (ops, 0, Vec::new(), None),
+        };
+        let end = match link {
+            Link::Native(target) => CopyEnd::Native { target },
+            Link::Anchor(key) => {
+                let slot = self.graph.anchors[&key].slot.expect("just made");
+                let guarded = argument != Some(key.id);
+                CopyEnd::Anchor {
+                    ip: slot.native,
+                    id: key.id,
+                    slot: slot.address,
+                    guarded,
+                }
+            }
+        };
+        let start = start_of(job);
+        let (room, compiled) = self.place(ops.len() * 160 + 4096, ops.len() * 6 + 64, &|environment| {
+            Ok::<_, InstallError>(copy::compile(start, &ops, end, environment)?)
+        })?;
+        Ok(Code {
+            room,
+            compiled,
+            left_out,
+            operations: None,
+            blocks,
+        })
+    }
+
+    /// Whether what was declared when the job was made is what is known now: it may have ended while it was recorded, or
+    /// not been read yet.
+    fn is_current(&self, job: &Job) -> bool {
+        job.generation == self.current_generation() && job.generation == self.generation
+    }
+
+    /// The constant memory that a recording has read, for its file.
+    pub fn constant_blocks(&self, recording: &Recording) -> Vec<ConstantBlock> {
+        let facts = Facts {
+            declared: &self.declared,
+            read_only: &self.read_only,
+            generation: (0, 0),
+        };
+        crate::optimise::constant_blocks(recording, &facts)
+    }
+
+    /// Leaves out of a trace what is known, if that may be relied on.
+    fn fold(&self, job: &Job, recording: &Recording, ops: &[Op], link: Link, valid: u64) -> Option<fold::Folded> {
+        if self.params.fold == 0 || !self.is_current(job) {
+            return None;
+        }
+        let start: Vec<(u8, u64)> = match job.origin {
+            Origin::Root(key) if self.declared.constant_at(key.id).is_some() => {
+                let preserved = [3u8, 5, 12, 13, 14, 15];
+                let registers = preserved
+                    .into_iter()
+                    .filter(|r| recording.start.gpr[usize::from(*r)] == key.id);
+                registers.map(|r| (r, key.id)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let facts = Facts {
+            declared: &self.declared,
+            read_only: &self.read_only,
+            generation: (self.generation_address, valid),
+        };
+        let native = matches!(link, Link::Native(_));
+        Some(fold::fold(recording, ops, &start, job.ip, native, &facts))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum InstallError {
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    #[error("{0} at {1:#x}")]
+    Plan(Abort, u64),
+    #[error("the recording ends where no trace can, or its tree was dropped meanwhile")]
+    Recording,
+}
+
+/// Compiled code, not installed yet.
+struct Code {
+    room: Room,
+    compiled: Compiled,
+    left_out: usize,
+    /// Operations of the optimised trace, if it is one.
+    operations: Option<usize>,
+    blocks: Vec<ConstantRange>,
+}
+
+/// Why a trace is copied and not optimised.
+#[derive(Debug, thiserror::Error)]
+enum NotOptimised {
+    #[error("constant memory changed meanwhile, or optimising is off")]
+    Off,
+    #[error("it has a merge block")]
+    MergeBlock,
+    #[error("it ends at a call that ends traces")]
+    Forced,
+    #[error(transparent)]
+    Optimise(#[from] optimise::OptimiseError),
+    #[error(transparent)]
+    Lower(#[from] lower::LowerError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+}
+
+impl NotOptimised {
+    /// A name for counting.
+    fn kind(&self) -> &'static str {
+        match self {
+            NotOptimised::Off => "off",
+            NotOptimised::MergeBlock => "merge-block",
+            NotOptimised::Forced => "forced-end",
+            NotOptimised::Optimise(_) => "optimiser",
+            NotOptimised::Lower(_) => "emitter",
+            NotOptimised::Cache(_) => "cache",
+        }
+    }
+}
+
+fn start_of(job: &Job) -> Start {
+    match job.origin {
+        Origin::Root(_) => Start::Anchor,
+        Origin::Side { .. } => Start::Exit,
+    }
+}
