@@ -245,7 +245,11 @@ def main(root, argv):
         if name == "overhead":
             sub.add_argument("--callgrind", action="store_true", help="count instructions with valgrind: repeatable, in place of times")
             sub.add_argument("--limit", type=float, metavar="PERCENT", help="fail when the geomean is above")
+    text = "lifting: instructions a second on one core (criterion)"
+    commands.add_parser("lift", help=text, description=text)
     arguments = parser.parse_args(argv)
+    if arguments.command == "lift":
+        return subprocess.run(["cargo", "bench", "--quiet", "-p", "redmagic-lift", "--bench", "lift"], cwd=root).returncode
     try:
         if arguments.command == "overhead":
             return overhead(root, arguments)

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod engine;
 pub mod fold;
 pub mod graph;
+pub mod lift;
 pub mod memory;
 pub mod params;
 pub mod plan;

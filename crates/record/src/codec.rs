@@ -19,7 +19,8 @@ use crate::recording::Recording;
 pub const MAGIC: &[u8; 5] = b"RMREC";
 /// The version written, and the only one read.
 pub const VERSION: u8 = 1;
-const HEADER: usize = 24;
+/// Bytes of the header.
+pub const HEADER: usize = 24;
 /// Longest body read or written, in bytes.
 pub const MAX_BODY: usize = 256 << 20;
 
@@ -100,13 +101,18 @@ pub fn encode(recording: &Recording) -> Result<Vec<u8>, CodecError> {
             body.len()
         )));
     }
+    Ok(seal(&body))
+}
+
+/// The bytes with a header that says they are the body of a recording. Tests put damaged bodies past the checksum with it.
+pub fn seal(body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER + body.len());
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&[VERSION, 0, 0]);
     bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&fnv1a(&body).to_le_bytes());
-    bytes.extend_from_slice(&body);
-    Ok(bytes)
+    bytes.extend_from_slice(&fnv1a(body).to_le_bytes());
+    bytes.extend_from_slice(body);
+    bytes
 }
 
 /// The recording that `bytes` hold.

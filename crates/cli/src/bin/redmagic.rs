@@ -1,6 +1,7 @@
 //! `redmagic`: run a program under the JIT, and ask about it.
 
 use std::ffi::{CString, OsString};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -59,12 +60,27 @@ enum What {
     Replay {
         /// The file, from `run --save-recordings`.
         file: PathBuf,
-        /// What to print.
-        #[arg(long, default_value = "instructions", value_parser = ["instructions"])]
-        print: String,
+        /// What to print, in this order.
+        #[arg(
+            long,
+            value_enum,
+            value_name = "STAGE,...",
+            default_value = "instructions",
+            value_delimiter = ','
+        )]
+        print: Vec<Stage>,
     },
     /// The tunables, with their environment variables and defaults.
     Params,
+}
+
+/// What `replay` prints.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Stage {
+    /// The recorded instructions, with their memory operands and branch outcomes.
+    Instructions,
+    /// The trace that they are lifted to.
+    Ir,
 }
 
 #[derive(clap::Args)]
@@ -97,7 +113,7 @@ fn main() -> ExitCode {
         What::Detach { pid } => ask(pid, Command::Detach).map(|_| ()).map_err(Into::into),
         What::Status { pid, json } => status(pid, json),
         What::Traces { pid, json } => traces(pid, json),
-        What::Replay { file, print: _ } => print_recording(&file),
+        What::Replay { file, print } => print_recording(&file, &print),
         What::Params => {
             for row in redmagic_engine::params::TABLE {
                 println!(
@@ -135,9 +151,20 @@ fn traces(pid: i32, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print_recording(file: &Path) -> anyhow::Result<()> {
+fn print_recording(file: &Path, stages: &[Stage]) -> anyhow::Result<()> {
     let recording = redmagic_record::codec::load(file).with_context(|| format!("{} is not read", file.display()))?;
-    print!("{}", replay::instructions(&recording));
+    let mut out = std::io::stdout().lock();
+    for stage in stages {
+        let text = match stage {
+            Stage::Instructions => replay::instructions(&recording),
+            Stage::Ir => replay::ir(&recording).with_context(|| format!("{}", file.display()))?,
+        };
+        match out.write_all(text.as_bytes()) {
+            // A reader that has seen enough, such as head.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+            other => other.context("standard output")?,
+        }
+    }
     Ok(())
 }
 

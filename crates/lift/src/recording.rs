@@ -1,0 +1,257 @@
+//! A recorded run of instructions as one trace.
+//!
+//! This is what a Recording comes down to here: instructions with where the program went after each, calls that were not
+//! followed, and calls of the C API that were not made. Every branch and computed jump becomes a guard that it goes there
+//! again. What the values were when it was recorded is no business of the lifter: that is for passes which promote.
+//!
+//! **Residual calls.** The call instruction is lifted as any other: it pushes the return address. Then `call` hands the
+//! whole state to the callee, and what it may change is read from its result. The stack pointer is not: a callee that
+//! comes back to the return address has popped exactly it (one that does not, leaves by `longjmp` or an exception and never comes back
+//! here). Neither are the segment bases, which belong to the thread. A tail call is a jump after which the *caller's*
+//! return address is on the stack, so that is guarded first.
+
+use iced_x86::{FlowControl, Instruction};
+use redmagic_ir::{Abi, Addr, Cond, End, Reg, Snapshot, Trace, Type, Value};
+
+use crate::{Lifter, Refusal};
+
+/// One step.
+#[derive(Debug, Clone, Copy)]
+pub enum Step {
+    /// An instruction, and where the program went.
+    Instruction {
+        /// Decoded at its address.
+        instruction: Instruction,
+        /// The address of the next instruction.
+        next: u64,
+    },
+    /// A call, or a jump that is one, that stays a call.
+    Residual {
+        /// The call or jump.
+        instruction: Instruction,
+        /// Where it went: the callee or its PLT stub.
+        target: u64,
+        /// Where it came back to.
+        back: u64,
+        /// Which registers the callee keeps.
+        abi: Abi,
+    },
+    /// A call, or a jump that is one, of a function of the C API that the trace does not make.
+    Skipped {
+        /// The call or jump.
+        instruction: Instruction,
+        /// Where it would come back to.
+        back: u64,
+        /// A value that the first argument must have again.
+        argument: Option<u64>,
+        /// What it returns.
+        result: Answer,
+    },
+    /// Something at this address that is not known in detail, and that the trace cannot repeat.
+    Gap {
+        /// The first instruction.
+        ip: u64,
+    },
+}
+
+impl Step {
+    /// Where it begins.
+    pub fn ip(&self) -> u64 {
+        match self {
+            Step::Instruction { instruction, .. }
+            | Step::Residual { instruction, .. }
+            | Step::Skipped { instruction, .. } => instruction.ip(),
+            Step::Gap { ip } => *ip,
+        }
+    }
+}
+
+/// What a function of the C API returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing: rax is as it was.
+    Nothing,
+    /// Its first argument.
+    Argument,
+    /// This.
+    Constant(u64),
+}
+
+/// What comes after the last step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The original code at this address.
+    Exit(u64),
+    /// The anchor that the recording began at.
+    Anchor {
+        /// The call of the anchor function, which is not among the steps.
+        ip: u64,
+        /// Its argument, which is guarded.
+        id: u64,
+        /// Where it returns to: the start of the trace.
+        start: u64,
+    },
+}
+
+/// Where and why a trace ends before its last step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Stop {
+    /// An instruction that has no place in a trace.
+    #[error("step {step}: {refusal}")]
+    Refused {
+        /// The index of the step.
+        step: usize,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A step that is not known in detail.
+    #[error("step {step}: what ran natively from {ip:#x} on is not known")]
+    Gap {
+        /// The index of the step.
+        step: usize,
+        /// Its address.
+        ip: u64,
+    },
+}
+
+/// Lifts the steps. The trace is valid in any case: when it stops early, it exits before the step that it cannot have.
+pub fn lift_recording(steps: impl IntoIterator<Item = Step>, ending: Ending) -> (Trace, Option<Stop>) {
+    let mut lifter = Lifter::new();
+    for (index, step) in steps.into_iter().enumerate() {
+        let result = match step {
+            Step::Instruction { instruction, next } => lifter.lift(&instruction, Some(next)).map(|_| ()),
+            Step::Residual {
+                instruction,
+                target,
+                back,
+                abi,
+            } => residual(&mut lifter, &instruction, target, back, abi),
+            Step::Skipped {
+                instruction,
+                back,
+                argument,
+                result,
+            } => {
+                skipped(&mut lifter, &instruction, back, argument, result);
+                Ok(())
+            }
+            Step::Gap { ip } => {
+                let snapshot = lifter.snapshot(ip);
+                return (
+                    lifter.finish(End::Exit { snapshot }),
+                    Some(Stop::Gap { step: index, ip }),
+                );
+            }
+        };
+        if let Err(refusal) = result {
+            let snapshot = lifter.snapshot(step.ip());
+            let stop = Stop::Refused { step: index, refusal };
+            return (lifter.finish(End::Exit { snapshot }), Some(stop));
+        }
+    }
+    let end = match ending {
+        Ending::Exit(pc) => End::Exit {
+            snapshot: lifter.snapshot(pc),
+        },
+        Ending::Anchor { ip, id, start } => {
+            lifter.builder().origin(ip);
+            guard_argument(&mut lifter, ip, id);
+            End::Repeat {
+                snapshot: lifter.snapshot(start),
+            }
+        }
+    };
+    (lifter.finish(end), None)
+}
+
+/// Whether it is a jump, so that the return address on the stack is the caller's.
+fn is_tail_call(instruction: &Instruction) -> bool {
+    matches!(
+        instruction.flow_control(),
+        FlowControl::UnconditionalBranch | FlowControl::IndirectBranch
+    )
+}
+
+/// Leaves with `before` unless the two are equal.
+fn guard_equal(lifter: &mut Lifter, value: Value, expected: u64, before: Snapshot) {
+    let b = lifter.builder();
+    if b.trace().constant(value) == Some(u128::from(expected)) {
+        return;
+    }
+    let expected = b.int(Type::I64, expected);
+    let flags = b.flags_sub(Type::I64, value, expected);
+    let same = b.cond(Cond::E, flags);
+    let snapshot = b.snapshot(before);
+    b.guard(same, true, snapshot);
+}
+
+fn guard_argument(lifter: &mut Lifter, ip: u64, value: u64) {
+    let rdi = lifter.reg(Reg::RDI);
+    let before = lifter.snapshot(ip);
+    guard_equal(lifter, rdi, value, before);
+}
+
+/// The return address on the stack is `back`; the jump there is at `ip`.
+fn guard_return(lifter: &mut Lifter, ip: u64, back: u64) {
+    let rsp = lifter.reg(Reg::RSP);
+    let found = lifter.builder().load(Type::I64, Addr::base(rsp, 0));
+    let before = lifter.snapshot(ip);
+    guard_equal(lifter, found, back, before);
+}
+
+fn pop_return(lifter: &mut Lifter) {
+    let rsp = lifter.reg(Reg::RSP);
+    let popped = lifter.builder().lea(Addr::base(rsp, 8));
+    lifter.set(Reg::RSP, popped);
+}
+
+fn residual(lifter: &mut Lifter, instruction: &Instruction, target: u64, back: u64, abi: Abi) -> Result<(), Refusal> {
+    if is_tail_call(instruction) {
+        lifter.builder().origin(instruction.ip());
+        guard_return(lifter, instruction.ip(), back);
+    }
+    lifter.lift(instruction, Some(target))?;
+    let state = lifter.snapshot(back);
+    let b = lifter.builder();
+    let target = b.int(Type::I64, target);
+    let snapshot = b.snapshot(state);
+    let after = b.call(target, abi, snapshot);
+    for reg in Reg::all().filter(|reg| !keeps(abi, *reg)) {
+        let value = lifter.builder().get(after, reg);
+        lifter.set(reg, value);
+    }
+    pop_return(lifter);
+    Ok(())
+}
+
+/// Whether a register is after a call what it was before; rsp is but for the return address.
+fn keeps(abi: Abi, reg: Reg) -> bool {
+    const THREAD: [Reg; 2] = [Reg::FS_BASE, Reg::GS_BASE];
+    const SAVED: [Reg; 6] = [
+        Reg::RBX,
+        Reg::RBP,
+        Reg::gpr(12),
+        Reg::gpr(13),
+        Reg::gpr(14),
+        Reg::gpr(15),
+    ];
+    reg == Reg::RSP || THREAD.contains(&reg) || abi == Abi::SysV && SAVED.contains(&reg)
+}
+
+fn skipped(lifter: &mut Lifter, instruction: &Instruction, back: u64, argument: Option<u64>, result: Answer) {
+    let ip = instruction.ip();
+    lifter.builder().origin(ip);
+    if let Some(value) = argument {
+        guard_argument(lifter, ip, value);
+    }
+    if is_tail_call(instruction) {
+        guard_return(lifter, ip, back);
+        pop_return(lifter);
+    }
+    let rax = match (result, argument) {
+        (Answer::Nothing, _) => return,
+        (Answer::Argument, Some(value)) | (Answer::Constant(value), _) => lifter.builder().int(Type::I64, value),
+        (Answer::Argument, None) => lifter.reg(Reg::RDI),
+    };
+    lifter.set(Reg::RAX, rax);
+}
