@@ -167,8 +167,8 @@ extern "C" fn sleep_and_tell(time: u64, words: u64) {
 #[test]
 fn a_blocking_system_call_ends_the_recording_and_then_completes() {
     let words = shared_words();
-    words[20].store(0, SeqCst);
-    words[21].store(1_500_000_000, SeqCst);
+    words[20].store(1, SeqCst);
+    words[21].store(500_000_000, SeqCst);
     words[0].store(99, SeqCst);
     let child = spinning_child(words, || {});
     let mut thread = stop(child.pid);
