@@ -27,8 +27,11 @@ const BLOCK: (u64, u64) = (BYTECODE - 0x10, 0x40);
 /// What `CheckGeneration` compares.
 const GENERATION: (u64, u64) = (0x1000, 0x2000);
 
-/// Instructions one after another, each with what it loads.
-fn steps(code: &[(&[u8], Option<(u64, &[u8])>)]) -> Vec<Step> {
+/// The bytes of an instruction, and the address and bytes that it loads.
+type Line<'a> = (&'a [u8], Option<(u64, &'a [u8])>);
+
+/// Instructions one after another.
+fn steps(code: &[Line<'_>]) -> Vec<Step> {
     let mut ip = TEXT;
     let mut steps = Vec::new();
     for (bytes, load) in code {
@@ -68,7 +71,7 @@ fn folded_with(recording: &Recording, declared: &Declarations, read_only: &[Rang
     fold(recording, &ops, &[(RBX, BYTECODE)], TEXT, native, &facts)
 }
 
-fn folded(code: &[(&[u8], Option<(u64, &[u8])>)]) -> Folded {
+fn folded(code: &[Line<'_>]) -> Folded {
     folded_with(&recording(steps(code), end_at(key(1))), &declared(), &[], false)
 }
 

@@ -167,8 +167,8 @@ extern "C" fn sleep_and_tell(time: u64, words: u64) {
 #[test]
 fn a_blocking_system_call_ends_the_recording_and_then_completes() {
     let words = shared_words();
-    words[20].store(0, SeqCst);
-    words[21].store(300_000_000, SeqCst);
+    words[20].store(1, SeqCst);
+    words[21].store(500_000_000, SeqCst);
     words[0].store(99, SeqCst);
     let child = spinning_child(words, || {});
     let mut thread = stop(child.pid);
@@ -177,14 +177,11 @@ fn a_blocking_system_call_ends_the_recording_and_then_completes() {
     let begin = Instant::now();
     let outcome = record_with(thread, &mut Table::default(), &no_api, &Limits::default());
     assert_eq!(outcome.result.unwrap_err().reason, Abort::SyscallBlocked);
-    assert!(begin.elapsed() < Duration::from_millis(250));
+    assert_ne!(words[1].load(SeqCst), 1, "it still sleeps");
     drop(outcome.thread);
     eventually("it wakes up", || words[1].load(SeqCst) == 1);
     let slept = begin.elapsed();
-    assert!(
-        slept >= Duration::from_millis(300) && slept < Duration::from_secs(3),
-        "{slept:?}"
-    );
+    assert!(slept >= Duration::from_millis(1500), "{slept:?}");
     assert_eq!(words[0].load(SeqCst), 0, "nanosleep was interrupted");
 }
 
