@@ -197,6 +197,9 @@ impl<W: World> Guide for Policy<'_, W> {
             return CallAction::Residual;
         }
         self.stack.push(site.resolved);
+        // Its turns are its own, not those of the call before it.
+        let level = self.stack.len();
+        self.native_turns.retain(|(other, _), _| *other < level);
         CallAction::Inline
     }
 

@@ -445,7 +445,8 @@ impl<'a> Plan<'a> {
                         .map(|(x, y)| x.wrapping_add(y)),
                     (_, a, b) => stack(a).zip(number(b)).map(|(x, y)| x.wrapping_sub(y)),
                 };
-                if let Some(offset) = sum {
+                // Further away it is a number like any other.
+                if let Some(offset) = sum.filter(|offset| offset.unsigned_abs() < 1 << 27) {
                     self.kind[i] = Kind::Stack(offset);
                 }
             }

@@ -1,6 +1,6 @@
 //! Identities of integer arithmetic.
 
-use redmagic_ir::{Op, Opcode as O, Type, Value};
+use redmagic_ir::{Op, Opcode as O, Reg, Type, Value};
 
 use super::{commutes, constant, width, with};
 use crate::cx::Cx;
@@ -48,6 +48,8 @@ pub(super) fn rules(cx: &mut Cx<'_>, op: &Op) -> Option<Step> {
             let count = cx.b.int(Type::I8, u64::from((c as u64).trailing_zeros()));
             Some(Step::Next(binary(op, O::Shl, a, count)))
         }
+        // The direction flag is clear: the C ABI says so at every call and return, and compilers leave it alone between.
+        (O::And, Some(1)) if is_direction(cx, a) => Some(constant(cx, op, 0)),
         // The bits that are cut off are not there.
         (O::And, Some(c)) if (c + 1).is_power_of_two() && width::significant_bits(cx, a) <= c.count_ones() => {
             Some(Step::Is(a))
@@ -110,6 +112,15 @@ pub(super) fn rules(cx: &mut Cx<'_>, op: &Op) -> Option<Step> {
         }
         _ => None,
     }
+}
+
+/// Bit 10 of the system flags as they were at the entry or after a call, in bit 0.
+fn is_direction(cx: &Cx<'_>, value: Value) -> bool {
+    let Some(shift) = cx.def_of(value, O::Shr).filter(|shift| cx.int(shift.args[1]) == Some(10)) else {
+        return false;
+    };
+    cx.def(shift.args[0])
+        .is_some_and(|op| matches!(op.code, O::Reg | O::Get) && op.reg() == Some(Reg::SYSFLAGS))
 }
 
 fn binary(op: &Op, code: O, a: Value, b: Value) -> Op {
