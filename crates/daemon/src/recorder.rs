@@ -548,7 +548,16 @@ fn finish(session: &Session, job: &Job, recording: &Result<Recording, Aborted>, 
     let finished = lock(&session.engine).finish(job, result, lessons, took);
     match finished {
         Finished::Installed(trace) => {
-            tracing::info!(pid = session.pid, trace, origin = ?job.origin, "installed");
+            let (code, bytes, operations) = lock(&session.engine).code_of(trace);
+            tracing::info!(
+                pid = session.pid,
+                trace,
+                origin = ?job.origin,
+                code = format_args!("{code:#x}"),
+                bytes,
+                ?operations,
+                "installed"
+            );
             if let (Some(folder), Ok(recording)) = (&session.save_recordings, recording) {
                 let file = folder.join(format!("{}-{trace}.rmrec", session.pid));
                 let mut recording = recording.clone();

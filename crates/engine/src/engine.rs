@@ -287,24 +287,26 @@ impl Engine {
             self.counts.postponed += u64::from(over && !busy);
             over
         };
+        // Another recording or compilation is soon over, and whoever asks often should be next.
+        let soon = busy && !self.full;
         match request {
             Request::Anchor { api, key } => {
                 if !api.is_anchor() {
                     return Err(Hostile(format!("{} is no anchor", api.symbol())));
                 }
-                Ok(self.decide_anchor(api, key, wait))
+                Ok(self.decide_anchor(api, key, wait, soon))
             }
             Request::Exit { number } => {
                 let known = usize::try_from(number).ok().filter(|n| *n < self.graph.exits.len());
                 match known {
-                    Some(number) => Ok(self.decide_exit(number as u32, wait)),
+                    Some(number) => Ok(self.decide_exit(number as u32, wait, soon)),
                     None => Err(Hostile(format!("there is no exit {number}"))),
                 }
             }
         }
     }
 
-    fn decide_anchor(&mut self, api: ApiFn, key: AnchorKey, wait: bool) -> Decision {
+    fn decide_anchor(&mut self, api: ApiFn, key: AnchorKey, wait: bool, soon: bool) -> Decision {
         let disabled = self.declared.disabled.contains(&key.id);
         let put_off = self.graph.anchor(key, api).put_off + 1;
         let shift = self.put_off_shift(put_off);
@@ -318,6 +320,7 @@ impl Engine {
                 self.set_hotness(key.id, NEVER);
             }
             AnchorState::Compiled(_) => self.set_hotness(key.id, self.hot_loop(aborts)),
+            AnchorState::Cold if soon => self.set_hotness(key.id, self.hot_loop(aborts)),
             AnchorState::Cold if wait => {
                 anchor.put_off = put_off;
                 self.set_hotness(key.id, self.hot_loop(aborts + shift));
@@ -352,7 +355,7 @@ impl Engine {
         }
     }
 
-    fn decide_exit(&mut self, number: u32, wait: bool) -> Decision {
+    fn decide_exit(&mut self, number: u32, wait: bool, soon: bool) -> Decision {
         let exit = &self.graph.exits[number as usize];
         let (parent, target) = (exit.trace, exit.target);
         if exit.side.is_some() || exit.silent {
@@ -362,6 +365,11 @@ impl Engine {
         let root = &self.graph.traces[trace.root as usize];
         if trace.dropped || root.side_traces >= self.params.maxside {
             self.silence(number);
+            return Decision::Run;
+        }
+        if soon {
+            let aborts = self.graph.exits[number as usize].aborts;
+            self.set_exit_counter(number, self.hot_exit(aborts));
             return Decision::Run;
         }
         if wait {

@@ -28,6 +28,7 @@ pub use cx::{Constant, ConstantMemory, Cx, Failed, Input};
 
 use forward::memory::Facts;
 use redmagic_ir::{End, Trace};
+use rustc_hash::FxHashSet;
 
 /// A pass over the whole trace, after the forward chain.
 type Backward = fn(Trace, &Facts) -> Trace;
@@ -84,13 +85,26 @@ pub fn optimize_with(
         counts.push((stage, trace.ops.len()));
         after(stage, trace);
     };
+    let loops = peels && matches!(trace.end, End::Repeat { .. }) && peel::possible(trace);
+    // Guards against overlap are for loops, where most can stand before the head. Once with all of them, to see which are
+    // of use.
+    let mut denied = loops.then(FxHashSet::default);
+    if loops {
+        let mut cx = Cx::new(&chain, input);
+        cx.memory.denied = denied.clone();
+        let straight = cx.feed_trace(trace)?;
+        if peel::peel(&straight, &mut cx).is_ok() {
+            denied = Some(cx.memory.useless());
+        }
+    }
     let mut cx = Cx::new(&chain, input);
+    cx.memory.denied = denied;
     let straight = cx.feed_trace(trace)?;
     let straight_facts = cx.memory.facts.clone();
     let head = dce::dce(straight.clone());
     note("forward", &head, after);
-    let mut out = if peels && matches!(straight.end, End::Repeat { .. }) && peel::possible(&straight) {
-        match peel::peel(&straight, &chain, input, &mut cx) {
+    let mut out = if loops {
+        match peel::peel(&straight, &mut cx) {
             Ok(peeled) => {
                 note("peel", &peeled, after);
                 peeled

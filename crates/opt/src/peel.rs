@@ -20,8 +20,7 @@
 use redmagic_ir::{Builder, Cond, End, Op, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::cx::{Cx, Failed, Input};
-use crate::forward::Pass;
+use crate::cx::{Cx, Failed};
 use crate::forward::memory::Place;
 
 /// Most attempts: each gives up some knowledge.
@@ -36,13 +35,7 @@ pub fn possible(trace: &Trace) -> bool {
 ///
 /// # Errors
 /// When the second iteration contradicts the first, or the loop does not settle.
-pub fn peel(
-    straight: &Trace,
-    chain: &[&'static dyn Pass],
-    input: &Input<'_>,
-    cx: &mut Cx<'_>,
-) -> Result<Trace, Failed> {
-    let _ = (chain, input);
+pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
     let End::Repeat { snapshot } = &straight.end else {
         return Ok(straight.clone());
     };

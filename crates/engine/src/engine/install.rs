@@ -33,6 +33,12 @@ impl Engine {
         })
     }
 
+    /// Where the code of a trace is, how many bytes it has, and how many operations it was made from if it was optimised.
+    pub fn code_of(&self, trace: TraceId) -> (u64, usize, Option<usize>) {
+        let trace = &self.graph.traces[trace as usize];
+        (trace.code, trace.code_bytes, trace.operations)
+    }
+
     /// Where a recording leads.
     fn link(&mut self, recording: &Recording) -> Result<Link, InstallError> {
         Ok(match recording.end {

@@ -56,6 +56,8 @@ pub struct Known {
     value: Value,
     /// Whether it was there when the loop was entered: its number among those.
     head: Option<usize>,
+    /// How many of [`MemoryState::saved`] have kept it known, from the front.
+    born: usize,
 }
 
 /// What is known of memory.
@@ -75,6 +77,12 @@ pub struct MemoryState {
     guards: usize,
     /// What was shown not to overlap.
     pub(crate) facts: Facts,
+    /// The guards that kept something known, in order: the recorded addresses of both roots, and the root that was kept.
+    saved: Vec<((u64, u64), Root)>,
+    /// How often what a pair of roots kept known was of use: in the loop, if there is one.
+    pub(crate) useful: FxHashMap<(u64, u64), usize>,
+    /// Pairs of roots that are not worth a guard; `None`: none is.
+    pub(crate) denied: Option<FxHashSet<(u64, u64)>>,
     /// The guards that were put in since the loop head, for those that can stand before it.
     pub(crate) in_loop: Option<Vec<(Place, Root)>>,
 }
@@ -166,6 +174,8 @@ impl MemoryState {
     pub fn enter_loop(&mut self, without: &FxHashSet<(Place, Value)>) {
         self.head.clear();
         self.used.clear();
+        // From here on it is the loop that counts.
+        self.useful.clear();
         for root in &self.order {
             let Some(entries) = self.known.get_mut(root) else {
                 continue;
@@ -200,6 +210,24 @@ impl MemoryState {
             .map(|known| known.value)
     }
 
+    /// The pairs of roots whose guards were of no use.
+    pub(crate) fn useless(&self) -> FxHashSet<(u64, u64)> {
+        let pairs = self.saved.iter().map(|(pair, _)| *pair);
+        pairs.filter(|pair| !self.useful.contains_key(pair)).collect()
+    }
+
+    /// What is known was of use.
+    fn was_useful(&mut self, root: &Root, known: &Known) {
+        if let Some(head) = known.head {
+            self.used.insert(head);
+        }
+        for (pair, kept) in &self.saved[known.born..] {
+            if kept == root {
+                *self.useful.entry(*pair).or_insert(0) += 1;
+            }
+        }
+    }
+
     fn add(&mut self, place: &Place, value: Value) {
         let entries = self.known.entry(place.root).or_default();
         if entries.is_empty() && !self.order.contains(&place.root) {
@@ -210,6 +238,7 @@ impl MemoryState {
             size: place.size,
             value,
             head: None,
+            born: self.saved.len(),
         });
     }
 }
@@ -374,9 +403,7 @@ fn load(cx: &mut Cx<'_>, op: Op, seen: Option<u128>) -> Step {
     let value = cx.canonical(known.value);
     match part(cx, value, offset, op.ty, seen) {
         Some(value) => {
-            if let Some(head) = known.head {
-                cx.memory.used.insert(head);
-            }
+            cx.memory.was_useful(&place.root, &known);
             Step::Is(value)
         }
         None => Step::Next(op),
@@ -440,9 +467,7 @@ fn store(cx: &mut Cx<'_>, op: Op) -> Step {
             && (known.disp, known.size) == (place.disp, place.size)
             && cx.canonical(known.value) == op.args[0]
         {
-            if let Some(head) = known.head {
-                cx.memory.used.insert(head);
-            }
+            cx.memory.was_useful(&place.root, &known);
             return Step::Gone;
         }
     }
@@ -552,6 +577,10 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     if both_constant(&place.root) && both_constant(other) {
         return true;
     }
+    let pair = (from, to);
+    if cx.memory.denied.as_ref().is_none_or(|denied| denied.contains(&pair)) {
+        return false;
+    }
     let Some(snapshot) = cx.checkpoint.clone() else {
         return false;
     };
@@ -577,6 +606,7 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
             }
         }
     }
+    cx.memory.saved.push((pair, *other));
     cx.memory.facts.add(Fact {
         at: cx.b.len(),
         a: (place.root, start, end),
