@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use anyhow::{Context, bail};
 use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter};
+use redmagic_emit::copy::{Environment, Start, ThreadOffsets};
+use redmagic_emit::exits::ExitEnvironment;
+use redmagic_emit::lower;
 use redmagic_engine::fold::Facts;
 use redmagic_engine::lift;
 use redmagic_engine::optimise::{self, Place};
@@ -103,16 +106,17 @@ pub fn ir(recording: &Recording) -> anyhow::Result<String> {
     Ok(out)
 }
 
-/// The trace after every pass, and the number of operations after each.
-///
-/// # Errors
-/// A Recording that cannot be lifted to its end or optimised, or an unknown pass.
-pub fn passes(recording: &Recording, passes: &[&str], last_only: bool) -> anyhow::Result<String> {
+/// Runs the optimiser over a recording, with what its file says of constant memory.
+fn optimised(
+    recording: &Recording,
+    passes: &[&str],
+    after: &mut dyn FnMut(&'static str, &redmagic_ir::Trace),
+) -> Result<redmagic_opt::Optimized, optimise::OptimiseError> {
     let (declared, read_only) = optimise::saved_facts(recording);
     let facts = Facts {
         declared: &declared,
         read_only: &read_only,
-        generation: (0x1000, 0x2000),
+        generation: (CONTROL, CONTROL + 8),
     };
     let (id, start) = match recording.anchor {
         Anchor::Root { id, return_address, .. } => (Some(id), return_address),
@@ -126,28 +130,39 @@ pub fn passes(recording: &Recording, passes: &[&str], last_only: bool) -> anyhow
         entry: &entry,
         start,
         turns: 1024,
-        anchor_call: match recording.end {
-            End::Anchor { ip, .. } | End::Stopped { ip, .. } => ip,
-        },
+        anchor_call: end_ip(recording),
     };
-    let mut out = String::new();
-    let mut stages = Vec::new();
-    let done = optimise::optimise(recording, &facts, place, passes, &mut |stage, trace| {
-        stages.push((stage, trace.clone()));
-    });
-    for (stage, trace) in &stages {
-        if !last_only {
-            out += &format!(
-                "; ---- {stage}: {} operations\n{}\n",
-                trace.ops.len(),
-                trace.normalized()
-            );
-        }
+    optimise::optimise(recording, &facts, place, passes, after)
+}
+
+fn end_ip(recording: &Recording) -> u64 {
+    match recording.end {
+        End::Anchor { ip, .. } | End::Stopped { ip, .. } => ip,
     }
-    let done = match done {
-        Ok(done) => done,
-        Err(error) => bail!("{out}{error}"),
-    };
+}
+
+/// Where the code is taken to be, and what it refers to.
+const CODE: u64 = 0x1000_0000;
+const CONTROL: u64 = 0x1800_0000;
+
+/// The trace after every pass (or the last), and the number of operations after each.
+///
+/// # Errors
+/// A Recording that cannot be lifted to its end or optimised, or an unknown pass.
+pub fn passes(recording: &Recording, passes: &[&str], last_only: bool) -> anyhow::Result<String> {
+    let mut stages = Vec::new();
+    let done = optimised(recording, passes, &mut |stage, trace| {
+        stages.push((stage, trace.clone()))
+    });
+    let mut out = String::new();
+    for (stage, trace) in stages.iter().filter(|_| !last_only) {
+        out += &format!(
+            "; ---- {stage}: {} operations\n{}\n",
+            trace.ops.len(),
+            trace.normalized()
+        );
+    }
+    let done = done.map_err(|error| anyhow::anyhow!("{out}{error}"))?;
     let violations = verify::violations(&done.trace);
     if !violations.is_empty() {
         bail!(
@@ -160,6 +175,83 @@ pub fn passes(recording: &Recording, passes: &[&str], last_only: bool) -> anyhow
     }
     for (stage, count) in done.counts {
         out += &format!("; {count:>6} operations after {stage}\n");
+    }
+    Ok(out)
+}
+
+/// The generated code, each operation above its instructions.
+///
+/// # Errors
+/// Those of [`passes`], and an operation that cannot be lowered.
+pub fn asm(recording: &Recording, passes: &[&str]) -> anyhow::Result<String> {
+    let done = optimised(recording, passes, &mut |_, _| {})?;
+    let target = lower::Target {
+        ip: end_ip(recording),
+        slot: CONTROL + 16,
+    };
+    let targets = lower::Targets {
+        end: target,
+        restart: target,
+    };
+    let environment = Environment {
+        base: CODE,
+        data_base: CODE + 0x40_0000,
+        first_exit: 0,
+        exits: ExitEnvironment {
+            counters: CONTROL + 0x1000,
+            park: CONTROL + 24,
+            again: 256,
+        },
+        thread: ThreadOffsets::default(),
+    };
+    let start = match recording.anchor {
+        Anchor::Root { .. } => Start::Anchor,
+        Anchor::Exit { .. } => Start::Exit,
+    };
+    // Calls of the original code are out of reach of this address: they are shown as if it were there.
+    let near = Environment {
+        base: end_ip(recording) & !0xfff,
+        data_base: (end_ip(recording) & !0xfff) + 0x40_0000,
+        exits: ExitEnvironment {
+            counters: (end_ip(recording) & !0xfff) + 0x50_0000,
+            park: (end_ip(recording) & !0xfff) + 0x60_0000,
+            ..environment.exits
+        },
+        ..environment
+    };
+    let near_target = |mut target: lower::Target| {
+        target.slot = near.exits.park + 16;
+        target
+    };
+    let near_targets = lower::Targets {
+        end: near_target(targets.end),
+        restart: near_target(targets.restart),
+    };
+    let compiled = lower::compile(&done.trace, start, &near_targets, &near)?;
+    let mut lines: HashMap<u64, Vec<u32>> = HashMap::new();
+    for (address, op) in &compiled.lines {
+        lines.entry(*address).or_default().push(*op);
+    }
+    let mut out = format!(
+        "; {} operations, {} bytes of code and {} of data, {} exits\n",
+        done.trace.ops.len(),
+        compiled.code.len(),
+        compiled.data.len() * 8,
+        compiled.exits.len()
+    );
+    let mut formatter = GasFormatter::new();
+    for instruction in Decoder::with_ip(64, &compiled.code, near.base, DecoderOptions::NONE).iter() {
+        for op in lines.get(&instruction.ip()).into_iter().flatten() {
+            let text = match done.trace.ops.get(*op as usize) {
+                Some(_) => redmagic_ir::print::op(&done.trace, *op as usize).to_string(),
+                None => "the end".to_owned(),
+            };
+            let text: String = text.chars().take(100).collect();
+            out += &format!("; {text}\n");
+        }
+        let mut text = String::new();
+        formatter.format(&instruction, &mut text);
+        out += &format!("    {:#x}  {text}\n", instruction.ip() - near.base);
     }
     Ok(out)
 }

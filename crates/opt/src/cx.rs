@@ -110,6 +110,9 @@ pub struct Cx<'a> {
     pub checkpoint: Option<Snapshot>,
     /// In a loop: the operations before its head whose values change from turn to turn, as far as that is known.
     pub carried: FxHashSet<usize>,
+    /// Operations that a loop does not repeat: comparisons of the generation, which are made anew when the loop goes back
+    /// to the entry.
+    pub once: FxHashSet<usize>,
     /// Whether the generation was compared since the program's own code last ran.
     pub fresh: bool,
     /// Constant memory that was relied on.
@@ -134,6 +137,7 @@ impl<'a> Cx<'a> {
             memory: MemoryState::default(),
             checkpoint: None,
             carried: FxHashSet::default(),
+            once: FxHashSet::default(),
             fresh: false,
             relied_on: Vec::new(),
             passes,
@@ -327,6 +331,7 @@ impl<'a> Cx<'a> {
             return false;
         };
         snapshot.via = Via::Silent;
+        let first = self.b.len();
         let [current, valid] = [current, valid].map(|address| {
             let address = self.b.int(Type::I64, address);
             self.make(Opcode::Load, Type::I32, &[address, Value::NONE, Value::NONE])
@@ -337,6 +342,7 @@ impl<'a> Cx<'a> {
             Some(1),
         );
         self.guard(same, true, snapshot);
+        self.once.extend(first..self.b.len());
         self.fresh = true;
         true
     }

@@ -137,6 +137,10 @@ fn feed_body(straight: &Trace, end: &Snapshot, cx: &mut Cx<'_>) -> Result<Body, 
     let mut copies: Vec<Value> = Vec::with_capacity(straight.ops.len());
     for index in 0..straight.ops.len() {
         let op = &straight.ops[index];
+        if cx.once.contains(&index) {
+            copies.push(Value::op(index));
+            continue;
+        }
         if let Some(reg) = op.reg().filter(|_| op.code == Opcode::Reg) {
             copies.push(end.get(reg).unwrap_or(Value::op(index)));
             continue;

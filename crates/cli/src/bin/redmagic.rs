@@ -90,6 +90,8 @@ enum Stage {
     /// The optimised trace.
     #[value(name = "ir:opt")]
     IrOpt,
+    /// The generated code, each operation above its instructions.
+    Asm,
 }
 
 #[derive(clap::Args)]
@@ -171,6 +173,7 @@ fn print_recording(file: &Path, stages: &[Stage], passes: Option<&[String]>) -> 
         let text = match stage {
             Stage::Instructions => replay::instructions(&recording),
             Stage::IrAll => replay::passes(&recording, &passes, false)?,
+            Stage::Asm => replay::asm(&recording, &passes)?,
             Stage::IrOpt => replay::passes(&recording, &passes, true)?,
             Stage::Ir => replay::ir(&recording).with_context(|| format!("{}", file.display()))?,
         };

@@ -81,6 +81,8 @@ pub struct MemoryState {
     saved: Vec<((u64, u64), Root)>,
     /// How often what a pair of roots kept known was of use: in the loop, if there is one.
     pub(crate) useful: FxHashMap<(u64, u64), usize>,
+    /// Pairs of roots with a guard in the loop.
+    stayed: FxHashSet<(u64, u64)>,
     /// Pairs of roots that are not worth a guard; `None`: none is.
     pub(crate) denied: Option<FxHashSet<(u64, u64)>>,
     /// The guards that were put in since the loop head, for those that can stand before it.
@@ -176,6 +178,7 @@ impl MemoryState {
         self.used.clear();
         // From here on it is the loop that counts.
         self.useful.clear();
+        self.stayed.clear();
         for root in &self.order {
             let Some(entries) = self.known.get_mut(root) else {
                 continue;
@@ -210,10 +213,13 @@ impl MemoryState {
             .map(|known| known.value)
     }
 
-    /// The pairs of roots whose guards were of no use.
+    /// The pairs of roots whose guards cost more than they save. A guard that could not be moved before the loop is three or
+    /// four instructions; what it saves are loads.
     pub(crate) fn useless(&self) -> FxHashSet<(u64, u64)> {
+        let needed = |pair: &(u64, u64)| if self.stayed.contains(pair) { 4 } else { 1 };
+        let uses = |pair: &(u64, u64)| self.useful.get(pair).copied().unwrap_or(0);
         let pairs = self.saved.iter().map(|(pair, _)| *pair);
-        pairs.filter(|pair| !self.useful.contains_key(pair)).collect()
+        pairs.filter(|pair| uses(pair) < needed(pair)).collect()
     }
 
     /// What is known was of use.
@@ -300,6 +306,14 @@ fn lifted_root(trace: &Trace, observed: &[Option<u128>], mut value: Value) -> Op
                 None => break,
             },
             O::Lea if op.args[1].is_none() && !op.args[0].is_none() => (op.args[0], i64::from(op.aux)),
+            // A sum: what is left of it without its constants.
+            O::Lea => {
+                let seen = (*observed.get(value.as_op()?)?)? as u64;
+                let (_, base) = lifted_root(trace, observed, op.args[0])?;
+                let (_, index) = lifted_root(trace, observed, op.args[1])?;
+                let constant = base.wrapping_add(index << (op.imm & 3)).wrapping_add(i64::from(op.aux));
+                return Some((seen.wrapping_sub(constant as u64), sum.wrapping_add(constant)));
+            }
             _ => break,
         };
         value = next;
@@ -603,6 +617,7 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
             cx.guard(below, false, snapshot);
             if let Some(guards) = &mut cx.memory.in_loop {
                 guards.push((*place, *other));
+                cx.memory.stayed.insert(pair);
             }
         }
     }

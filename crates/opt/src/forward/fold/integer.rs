@@ -116,7 +116,10 @@ pub(super) fn rules(cx: &mut Cx<'_>, op: &Op) -> Option<Step> {
 
 /// Bit 10 of the system flags as they were at the entry or after a call, in bit 0.
 fn is_direction(cx: &Cx<'_>, value: Value) -> bool {
-    let Some(shift) = cx.def_of(value, O::Shr).filter(|shift| cx.int(shift.args[1]) == Some(10)) else {
+    let Some(shift) = cx
+        .def_of(value, O::Shr)
+        .filter(|shift| cx.int(shift.args[1]) == Some(10))
+    else {
         return false;
     };
     cx.def(shift.args[0])
