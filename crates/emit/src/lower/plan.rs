@@ -145,7 +145,7 @@ impl<'a> Plan<'a> {
             root: (0..n as u32).collect(),
             kind: vec![Kind::None; ids],
             mode: vec![Mode::Dead; n],
-            clean: vec![64; ids],
+            clean: vec![128; ids],
             last: vec![0; ids],
             first: vec![NONE; ids],
             chain: Vec::new(),
@@ -165,12 +165,12 @@ impl<'a> Plan<'a> {
             flag_depth: vec![0; ids],
             valued: vec![false; n],
         };
+        plan.mark_live();
         for (i, op) in trace.ops.iter().enumerate() {
-            if op.code == Opcode::Reg {
+            if op.code == Opcode::Reg && plan.live[i] {
                 plan.entry[usize::from(op.imm)] = i as u32;
             }
         }
-        plan.mark_live();
         plan.mark_valued();
         for i in 0..n {
             plan.classify(i)?;
@@ -815,6 +815,23 @@ impl<'a> Plan<'a> {
         exits_only && op.code.effects().is_pure() && self.depth[i] < 4 && sinkable(op)
     }
 
+    /// Whether computing a sunk operation may change flags.
+    pub(super) fn sunk_clobbers(&self, id: Id) -> bool {
+        use Opcode as O;
+        let op = &self.trace.ops[id];
+        match op.code {
+            O::Lea | O::Zext | O::Trunc | O::Bitcast => false,
+            O::Sext => self.trace.type_of(op.args[0]) == Type::I1,
+            O::Put => op.ty == Type::I32,
+            O::Not => op.ty == Type::I1,
+            O::Add => match self.trace.constant(op.args[1]) {
+                Some(bits) => i32::try_from(bits as i64).is_err() || op.args[0].as_constant().is_some(),
+                None => op.args[0].as_constant().is_some(),
+            },
+            _ => true,
+        }
+    }
+
     /// Whether it is a load that can be an operand of the one operation that uses it.
     fn may_fold(&self, i: usize) -> Option<u32> {
         let op = &self.trace.ops[i];
@@ -840,20 +857,7 @@ fn register_kind(reg: Reg) -> Kind {
     }
 }
 
-/// The flags that a condition (x86 code) looks at.
-pub(super) fn condition_mask(code: u8) -> u32 {
-    use redmagic_ir::flags::{CF, OF, PF, SF, ZF};
-    match code >> 1 {
-        0 => OF,
-        1 => CF,
-        2 => ZF,
-        3 => CF | ZF,
-        4 => SF,
-        5 => PF,
-        6 => SF | OF,
-        _ => SF | OF | ZF,
-    }
-}
+pub(super) use redmagic_ir::flags::condition_mask;
 
 /// Whether an operation is emitted even if nothing uses its result.
 pub(super) fn has_effect(code: Opcode) -> bool {
