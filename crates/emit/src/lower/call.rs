@@ -156,6 +156,11 @@ impl<'a> Lower<'a> {
                 });
             }
         }
+        if let Some((_, flags)) = native.inputs.iter().find(|(reg, _)| *reg == Reg::FLAGS) {
+            self.emit_flags(*flags, redmagic_ir::flags::STATUS)?;
+            self.regs.relock(0);
+        }
+        // From here on there are only moves.
         for r in (0..32).map(R).filter(|r| claimed & r.bit() != 0) {
             self.clear_for(r, claimed)?;
         }
@@ -169,9 +174,6 @@ impl<'a> Lower<'a> {
                     bytes: if reg.is_xmm() { 16 } else { 8 },
                 });
             }
-        }
-        if let Some((_, flags)) = native.inputs.iter().find(|(reg, _)| *reg == Reg::FLAGS) {
-            self.emit_flags(*flags, redmagic_ir::flags::STATUS)?;
         }
         self.parallel(moves)?;
         for r in (0..32).map(R).filter(|r| claimed & r.bit() != 0) {

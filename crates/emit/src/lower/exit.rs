@@ -162,7 +162,7 @@ impl<'a> Lower<'a> {
 
     pub(super) fn parallel(&mut self, moves: Vec<Move>) -> Result<(), LowerError> {
         let regs = &mut self.regs;
-        parallel(&mut self.asm, moves, || regs.new_slot(redmagic_ir::Type::V128))?;
+        parallel(&mut self.asm, moves, || regs.fresh_slot(redmagic_ir::Type::V128))?;
         Ok(())
     }
 

@@ -4,6 +4,8 @@
 //! Values have dense numbers ([`Id`]): operations, then entry registers that no `reg` reads, then constants.
 //! Operation `i` is at position `i + 1`; position 0 is before the trace, and [`Plan::end`] is its end.
 
+use std::collections::HashSet;
+
 use redmagic_ir::flags::STATUS;
 use redmagic_ir::{Abi, Constant, End, Op, Opcode, Reg, Snapshot, Trace, Type, Value};
 
@@ -130,6 +132,8 @@ pub(super) struct Plan<'a> {
     flag_depth: Vec<u8>,
     /// By operation: a condition that something wants as a value.
     valued: Vec<bool>,
+    /// Phis that begin as the stack pointer, but go on as something else.
+    moving: HashSet<usize>,
 }
 
 pub(super) const NONE: u32 = u32::MAX;
@@ -164,6 +168,7 @@ impl<'a> Plan<'a> {
             first_call: u32::MAX,
             flag_depth: vec![0; ids],
             valued: vec![false; n],
+            moving: HashSet::new(),
         };
         plan.mark_live();
         for (i, op) in trace.ops.iter().enumerate() {
@@ -172,8 +177,17 @@ impl<'a> Plan<'a> {
             }
         }
         plan.mark_valued();
-        for i in 0..n {
-            plan.classify(i)?;
+        loop {
+            plan.gets.clear();
+            plan.writes.clear();
+            for i in 0..n {
+                plan.root[i] = i as u32;
+                plan.clean[i] = 128;
+                plan.classify(i);
+            }
+            if !plan.find_moving_phis()? {
+                break;
+            }
         }
         for reg in Reg::all() {
             plan.kind[n + reg.index()] = register_kind(reg);
@@ -181,7 +195,6 @@ impl<'a> Plan<'a> {
         for i in 0..trace.constants.len() {
             plan.kind[n + Reg::COUNT + i] = Kind::Constant;
         }
-        plan.check_stack_phis()?;
         plan.flags = FlagState::simulate(&plan);
         plan.entry_flags = start == Start::Exit && plan.wants_entry_flags();
         plan.walk_back();
@@ -386,13 +399,13 @@ impl<'a> Plan<'a> {
     }
 
     /// Kind, sharing of registers, and cleanness of an operation's result.
-    fn classify(&mut self, i: usize) -> Result<(), LowerError> {
+    fn classify(&mut self, i: usize) {
         use Opcode as O;
         let op = &self.trace.ops[i];
         self.writes
             .push(self.writes.last().copied().unwrap_or(0) + u32::from(writes_memory(op.code)));
         if !self.live[i] {
-            return Ok(());
+            return;
         }
         self.kind[i] = match op.result() {
             Type::Void => Kind::None,
@@ -423,7 +436,9 @@ impl<'a> Plan<'a> {
             }
             O::Get => self.classify_get(i, op),
             O::Phi if op.ty == Type::I64 => {
-                if let Some(Kind::Stack(offset)) = self.kind_of(op.args[0]) {
+                if let Some(Kind::Stack(offset)) = self.kind_of(op.args[0])
+                    && !self.moving.contains(&i)
+                {
                     self.kind[i] = Kind::Stack(offset);
                 }
             }
@@ -471,7 +486,6 @@ impl<'a> Plan<'a> {
             _ if op.result() == Type::I32 && self.kind[i] == Kind::Gpr => self.clean[i] = 32,
             _ => {}
         }
-        Ok(())
     }
 
     fn classify_get(&mut self, i: usize, op: &Op) {
@@ -505,18 +519,24 @@ impl<'a> Plan<'a> {
         value.as_op().map(|i| self.kind[self.root[i] as usize])
     }
 
-    fn check_stack_phis(&self) -> Result<(), LowerError> {
+    /// Whether there are new phis that begin as the stack pointer, but go on as something else.
+    fn find_moving_phis(&mut self) -> Result<bool, LowerError> {
+        let mut found = false;
         for (phi, next) in &self.phis {
             let kind = self.kind[*phi];
-            if matches!(kind, Kind::Stack(_) | Kind::Pinned(_)) && self.kind_of(*next) != Some(kind) {
-                return Err(LowerError::op(
-                    self.trace,
-                    *phi,
-                    "the stack pointer changes from round to round",
-                ));
+            if self.kind_of(*next) == Some(kind) {
+                continue;
+            }
+            match kind {
+                Kind::Stack(_) => found |= self.moving.insert(*phi),
+                Kind::Pinned(_) => {
+                    let reason = "a register that is not moved changes from round to round";
+                    return Err(LowerError::op(self.trace, *phi, reason));
+                }
+                _ => {}
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     /// The snapshots of exits (not of calls), with the positions of what they belong to.
@@ -728,13 +748,17 @@ impl<'a> Plan<'a> {
             wanted.push((id, bytes))
         });
         for (id, bytes) in wanted {
-            let first = self.last[id] == 0;
-            self.extend(id, position);
-            self.chain.push((position, self.first[id]));
-            self.first[id] = self.chain.len() as u32 - 1;
-            let wide = bytes.is_some_and(|bytes| bytes != 0 && bytes <= self.ty(id).bytes());
-            self.fold_at[id] = if first && wide { position } else { NONE };
+            self.use_id(id, bytes, position);
         }
+    }
+
+    fn use_id(&mut self, id: Id, bytes: Option<u32>, position: u32) {
+        let first = self.last[id] == 0;
+        self.extend(id, position);
+        self.chain.push((position, self.first[id]));
+        self.first[id] = self.chain.len() as u32 - 1;
+        let wide = bytes.is_some_and(|bytes| bytes != 0 && bytes <= self.ty(id).bytes());
+        self.fold_at[id] = if first && wide { position } else { NONE };
     }
 
     fn use_exit(&mut self, snapshot: &Snapshot, position: u32) {
@@ -760,8 +784,7 @@ impl<'a> Plan<'a> {
             self.visit(store.base, How::Plain, Place::main(position), &mut push);
         }
         for id in wanted {
-            self.extend(id, position);
-            self.fold_at[id] = NONE;
+            self.use_id(id, None, position);
         }
     }
 

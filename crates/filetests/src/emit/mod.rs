@@ -113,6 +113,11 @@ impl Host for Evaluated {
     }
 
     fn call(&mut self, abi: Abi, return_to: u64, regs: &mut Regs) -> Result<(), Fault> {
+        let mut word = [0; 8];
+        self.load(regs.gpr[4], &mut word)?;
+        if u64::from_le_bytes(word) != return_to {
+            return Err(Fault::Unsupported);
+        }
         let words = [return_to, regs.gpr[7], regs.gpr[3]];
         for (i, word) in words.into_iter().enumerate() {
             self.store(BUFFER + 8 + 8 * i as u64, &word.to_le_bytes())?;
@@ -275,6 +280,23 @@ impl Tester {
                     LowerError::Pinned { .. } => "pinned".into(),
                     other => other.to_string(),
                 };
+                if std::env::var_os("SHOW_REFUSED").is_some()
+                    && matches!(
+                        error,
+                        LowerError::Lost { .. } | LowerError::Registers | LowerError::Pinned { .. }
+                    )
+                {
+                    eprintln!("; seed {seed}: {error}");
+                    let smaller = reduce::reduce(&trace, &mut |smaller| {
+                        matches!(
+                            self.compare(smaller, &case),
+                            Outcome::Refused(
+                                LowerError::Lost { .. } | LowerError::Registers | LowerError::Pinned { .. }
+                            )
+                        )
+                    });
+                    eprintln!("{smaller}");
+                }
                 *self.refusals.entry(text).or_default() += 1;
                 return None;
             }

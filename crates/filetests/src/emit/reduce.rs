@@ -12,6 +12,8 @@ pub fn reduce(trace: &Trace, fails: &mut dyn FnMut(&Trace) -> bool) -> Trace {
         }
         better
     };
+    // After a call, what is not listed is what it was at the entry, and that is gone.
+    let calls = trace.ops.iter().any(|op| op.code == Opcode::Call);
     let mut rounds = 0;
     loop {
         let mut progress = false;
@@ -31,7 +33,7 @@ pub fn reduce(trace: &Trace, fails: &mut dyn FnMut(&Trace) -> bool) -> Trace {
             size /= 2;
         }
         for at in 0..best.snapshots.len() {
-            for reg in (0..best.snapshots[at].regs.len()).rev() {
+            for reg in (0..best.snapshots[at].regs.len()).rev().filter(|_| !calls) {
                 let mut smaller = best.clone();
                 smaller.snapshots[at].regs.remove(reg);
                 progress |= attempt(&mut best, smaller);
@@ -43,7 +45,7 @@ pub fn reduce(trace: &Trace, fails: &mut dyn FnMut(&Trace) -> bool) -> Trace {
             }
         }
         let listed = best.end.snapshot().map_or(0, |s| s.regs.len());
-        for reg in (0..listed).rev() {
+        for reg in (0..listed).rev().filter(|_| !calls) {
             let mut smaller = best.clone();
             smaller.end.snapshot_mut().expect("it has one").regs.remove(reg);
             progress |= attempt(&mut best, smaller);
