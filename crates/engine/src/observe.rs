@@ -8,6 +8,7 @@ use redmagic_ir::eval::{Evaluator, Fault, Host, Left, Memory, Regs};
 use redmagic_ir::{Abi, Opcode, Trace};
 use redmagic_record::recording::{AccessKind, MemAccess, Recording, RegisterFile, ShimExecution, Step};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// Offsets in the standard format of XSAVE (Intel SDM volume 1, 13.4).
 const MXCSR: usize = 24;
@@ -83,14 +84,14 @@ impl Recorded {
                     model.insert(address, Some(*byte));
                 }
                 AccessKind::Read | AccessKind::ReadWrite => {
-                    if !model.contains_key(&address) {
+                    if let Entry::Vacant(unknown) = model.entry(address) {
+                        unknown.insert(Some(*byte));
                         match self.calls.last_mut() {
                             Some((_, found)) => found.push((address, *byte)),
                             None => {
                                 self.bytes.insert(address, *byte);
                             }
                         }
-                        model.insert(address, Some(*byte));
                     }
                     if access.kind == AccessKind::ReadWrite {
                         model.insert(address, None);

@@ -5,10 +5,13 @@
 //!   evaluator; everything that the instruction can change is compared.
 //! * [`native`]: what native operations state to read and write, against the processor.
 //! * [`fuzz`]: what the readers of foreign bytes must hold for any input.
+//! * [`emit`]: random traces, compiled by the optimised tier and run, and evaluated.
+//! * [`optfuzz`]: random traces through the optimiser, evaluated before and after.
 
 pub mod case;
 pub mod cpu;
 pub mod differential;
+pub mod emit;
 pub mod fuzz;
 pub mod generate;
 pub mod native;

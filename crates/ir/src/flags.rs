@@ -78,6 +78,21 @@ impl Flags {
     }
 }
 
+/// The flags that a condition (x86 code) looks at.
+#[inline]
+pub const fn condition_mask(code: u8) -> u32 {
+    match code >> 1 {
+        0 => OF,
+        1 => CF,
+        2 => ZF,
+        3 => CF | ZF,
+        4 => SF,
+        5 => PF,
+        6 => SF | OF,
+        _ => SF | OF | ZF,
+    }
+}
+
 #[inline]
 const fn mask(bits: u32) -> u64 {
     u64::MAX >> (64 - bits)

@@ -111,13 +111,11 @@ impl<'a> Lower<'a> {
             .collect();
         for (reg, get) in gets {
             match self.plan.kind[get] {
-                Kind::Gpr | Kind::Xmm if reg != Reg::FLAGS => {
-                    if self.plan.last[get] != 0 {
-                        let r = R(reg.index() as u8);
-                        self.regs.drop_register(r);
-                        self.regs.set(r, get);
-                        self.regs.unlock(r);
-                    }
+                Kind::Gpr | Kind::Xmm if reg != Reg::FLAGS && self.plan.last[get] != 0 => {
+                    let r = R(reg.index() as u8);
+                    self.regs.drop_register(r);
+                    self.regs.set(r, get);
+                    self.regs.unlock(r);
                 }
                 Kind::Pinned(reg) => self.pinned[reg.index()] = Some(get),
                 _ => {}
@@ -156,6 +154,11 @@ impl<'a> Lower<'a> {
                 });
             }
         }
+        if let Some((_, flags)) = native.inputs.iter().find(|(reg, _)| *reg == Reg::FLAGS) {
+            self.emit_flags(*flags, redmagic_ir::flags::STATUS)?;
+            self.regs.relock(0);
+        }
+        // From here on there are only moves.
         for r in (0..32).map(R).filter(|r| claimed & r.bit() != 0) {
             self.clear_for(r, claimed)?;
         }
@@ -169,9 +172,6 @@ impl<'a> Lower<'a> {
                     bytes: if reg.is_xmm() { 16 } else { 8 },
                 });
             }
-        }
-        if let Some((_, flags)) = native.inputs.iter().find(|(reg, _)| *reg == Reg::FLAGS) {
-            self.emit_flags(*flags, redmagic_ir::flags::STATUS)?;
         }
         self.parallel(moves)?;
         for r in (0..32).map(R).filter(|r| claimed & r.bit() != 0) {

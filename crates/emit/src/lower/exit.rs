@@ -13,6 +13,9 @@ use super::regs::{Loc, Registers};
 use super::{Lower, LowerError, Pending};
 use crate::asm::Label;
 
+/// Where the values of an exit are, and which are made on the way out.
+type Captured = (Vec<(Id, Loc)>, Vec<Id>);
+
 impl<'a> Lower<'a> {
     /// An exit from here; jump to the label to take it.
     pub(super) fn exit(&mut self, op: usize, snapshot: &'a Snapshot, pc: u64) -> Result<Label, LowerError> {
@@ -40,18 +43,24 @@ impl<'a> Lower<'a> {
                 Some(value) => self.plan.id(value),
                 None => self.plan.entry(reg),
             };
-            if self.pinned[reg.index()] != Some(wanted) {
-                return Err(LowerError::Pinned {
-                    op: super::text_of(self.trace, self.at),
-                    register: reg,
-                });
-            }
+            self.check_pin(reg, wanted)?;
         }
         Ok(())
     }
 
+    /// The same for one register.
+    pub(super) fn check_pin(&self, reg: Reg, wanted: Id) -> Result<(), LowerError> {
+        if self.pinned[reg.index()] == Some(wanted) {
+            return Ok(());
+        }
+        Err(LowerError::Pinned {
+            op: super::text_of(self.trace, self.at),
+            register: reg,
+        })
+    }
+
     /// Where everything is that an exit from here wants, and what it computes itself.
-    fn capture(&mut self, snapshot: &Snapshot) -> Result<(Vec<(Id, Loc)>, Vec<Id>), LowerError> {
+    fn capture(&mut self, snapshot: &Snapshot) -> Result<Captured, LowerError> {
         let place = Place::exit(self.regs.position);
         let mut work = Vec::new();
         self.plan.visit_exit(snapshot, place, &mut |id, _| work.push(id));
@@ -89,11 +98,21 @@ impl<'a> Lower<'a> {
     /// The body of a stub: afterwards the machine state is that of the snapshot.
     pub(super) fn stub(&mut self, pending: &Pending<'_>) -> Result<(), LowerError> {
         self.regs.enter_exit(pending.op as u32 + 1, &pending.values);
+        // Flags that are there already are put aside if something changes them.
+        let keep = pending.snapshot.get(Reg::FLAGS).is_some() && self.plan.flags.in_exit(self.regs.position);
+        let mut kept = None;
+        if keep && pending.sunk.iter().any(|id| self.plan.sunk_clobbers(*id)) {
+            let slot = self.regs.new_slot(redmagic_ir::Type::I64);
+            let mem = Registers::slot_mem(slot);
+            self.asm.bytes(&[0x9c]);
+            self.asm.ins(Ins::new(0x8f), 0, mem.into(), &[])?;
+            kept = Some(mem);
+        }
         for id in &pending.sunk {
             self.emit(*id)?;
             self.regs.relock(0);
         }
-        self.restore(pending.snapshot)
+        self.restore(pending.snapshot, kept)
     }
 
     /// Leaves from here, without a stub.
@@ -115,11 +134,16 @@ impl<'a> Lower<'a> {
     }
 
     /// Stores, flags, registers, stack pointer.
-    fn restore(&mut self, snapshot: &Snapshot) -> Result<(), LowerError> {
+    fn restore(&mut self, snapshot: &Snapshot, kept: Option<Mem>) -> Result<(), LowerError> {
         self.exit_stores(snapshot)?;
         let position = self.regs.position;
         match snapshot.get(Reg::FLAGS) {
-            Some(_) if self.plan.flags.in_exit(position) => {}
+            Some(_) if self.plan.flags.in_exit(position) => {
+                if let Some(mem) = kept {
+                    self.asm.ins(Ins::new(0xff), 6, mem.into(), &[])?;
+                    self.asm.bytes(&[0x9d]);
+                }
+            }
             Some(value) => self.emit_flags(value, STATUS)?,
             None => {
                 let id = self.plan.entry(Reg::FLAGS);
@@ -141,7 +165,7 @@ impl<'a> Lower<'a> {
 
     pub(super) fn parallel(&mut self, moves: Vec<Move>) -> Result<(), LowerError> {
         let regs = &mut self.regs;
-        parallel(&mut self.asm, moves, || regs.new_slot(redmagic_ir::Type::V128))?;
+        parallel(&mut self.asm, moves, || regs.fresh_slot(redmagic_ir::Type::V128))?;
         Ok(())
     }
 
@@ -211,7 +235,8 @@ impl<'a> Lower<'a> {
             _ => {}
         }
         match loc.slot {
-            Some(slot) => Ok(From::Slot(slot)),
+            Some(slot) if self.plan.ty(id) == redmagic_ir::Type::V128 => Ok(From::Slot(slot, 16)),
+            Some(slot) => Ok(From::Slot(slot, 8)),
             None => Err(self.lost(id)),
         }
     }

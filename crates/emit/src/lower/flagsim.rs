@@ -342,12 +342,13 @@ fn clobbers(plan: &Plan<'_>, i: usize) -> bool {
     use Opcode as O;
     let op = &plan.trace.ops[i];
     match op.code {
-        O::Reg | O::Load | O::Store | O::Lea | O::Trunc | O::Zext | O::Bitcast | O::Get | O::Put => false,
+        O::Reg | O::Load | O::Store | O::Lea | O::Trunc | O::Zext | O::Bitcast | O::Get => false,
+        O::Put => op.ty == Type::I32,
         O::GuardTrue | O::GuardFalse => false,
         O::FAdd | O::FSub | O::FMul | O::FDiv | O::FMin | O::FMax | O::FSqrt | O::FCmp | O::FCvt | O::IntToF => false,
         O::FToInt | O::FToIntZ | O::VZext => false,
         O::Extract => op.imm != 0 || matches!(op.ty, Type::I8 | Type::I16),
-        O::Select => !matches!(op.ty, Type::I8 | Type::I16 | Type::I32 | Type::I64),
+        O::Select => wanted(plan, op).is_none(),
         O::Sext => plan.trace.type_of(op.args[0]) == Type::I1,
         // Flags are computed where they are used, and conditions that nothing wants as a value.
         O::Cond => plan.lazy_condition(i, How::Condition).is_none(),

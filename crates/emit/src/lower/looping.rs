@@ -43,6 +43,14 @@ impl Lower<'_> {
                 self.place_phi(phi, init)?;
             }
         }
+        for (phi, _) in &self.plan.phis {
+            if let Kind::Pinned(reg) = self.plan.kind[*phi] {
+                let init = self.plan.id(self.trace.ops[*phi].args[0]);
+                self.check_pin(reg, init)?;
+                self.pinned[reg.index()] = Some(*phi);
+            }
+        }
+        self.head.pinned = self.pinned.to_vec();
         let early: Vec<Id> = self.tuning.stored_early.iter().copied().collect();
         for id in early {
             self.regs.store(self.plan, &mut self.asm, id)?;
@@ -90,7 +98,7 @@ impl Lower<'_> {
             .any(|r| r.is_xmm() == xmm && r != R::RSP && self.regs.is_free(r));
         if exits_only && !free {
             let slot = self.regs.new_slot(ty);
-            let from = self.from_or_fill(init)?;
+            let from = self.source_or_fill(init)?;
             let bytes = if ty == redmagic_ir::Type::V128 { 16 } else { 8 };
             self.parallel(vec![Move {
                 to: To::Slot(slot),
@@ -109,7 +117,7 @@ impl Lower<'_> {
         Ok(())
     }
 
-    fn from_or_fill(&mut self, id: Id) -> Result<super::moves::From, LowerError> {
+    fn source_or_fill(&mut self, id: Id) -> Result<super::moves::From, LowerError> {
         if self.plan.kind[id] == Kind::Lazy {
             let r = self.get_id(id)?;
             return Ok(super::moves::From::Reg(r));
@@ -122,6 +130,18 @@ impl Lower<'_> {
         let End::Loop { .. } = &self.trace.end else {
             unreachable!("only called for loops")
         };
+        for (phi, next) in &self.plan.phis {
+            if let Kind::Pinned(reg) = self.plan.kind[*phi] {
+                let next = self.plan.id(*next);
+                self.check_pin(reg, next)?;
+                self.pinned[reg.index()] = Some(*phi);
+            }
+        }
+        for reg in redmagic_ir::Reg::all() {
+            if let Some(before) = self.head.pinned[reg.index()] {
+                self.check_pin(reg, before)?;
+            }
+        }
         // Flags that a phi takes are computed before anything moves.
         let mut next = std::collections::HashMap::new();
         for (phi, value) in self.plan.phis.clone() {
@@ -132,17 +152,17 @@ impl Lower<'_> {
             let lazy = self.plan.kind[id] == Kind::Lazy;
             let folded = self.plan.op(id).is_some() && self.regs.loc[id].is_nowhere();
             let from = if lazy || folded && !super::regs::is_copy(self.plan, id) {
-                super::moves::From::Reg(self.get_id(id)?)
+                Some(super::moves::From::Reg(self.get_id(id)?))
             } else {
-                super::moves::From::Slot(u16::MAX)
+                None
             };
             next.insert(phi, (id, from));
         }
         let mut moves = Vec::new();
         for (id, loc) in std::mem::take(&mut self.head.values) {
             let from = match next.get(&id) {
-                Some((next, super::moves::From::Slot(u16::MAX))) => self.from(*next)?,
-                Some((_, from)) => *from,
+                Some((next, None)) => self.from(*next)?,
+                Some((_, Some(from))) => *from,
                 None => self.from(id)?,
             };
             let bytes = match self.plan.ty(id) {

@@ -173,6 +173,8 @@ struct Head {
     values: Vec<(Id, Loc)>,
     /// The register of each phi, by number.
     phi_regs: HashMap<u32, R>,
+    /// What registers hold that the trace does not move values through.
+    pinned: Vec<Option<Id>>,
 }
 
 struct Lower<'a> {

@@ -8,7 +8,8 @@ use crate::asm::{Asm, AsmError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum From {
     Reg(R),
-    Slot(u16),
+    /// A slot, and how many bytes it has: 8 or 16.
+    Slot(u16, u32),
     /// A constant for a general register.
     Number(u64),
     /// A constant for a vector register: the address of its 16 bytes, `None` for 0.
@@ -41,7 +42,7 @@ impl Move {
 fn reads(from: From, to: To) -> bool {
     match (from, to) {
         (From::Reg(a), To::Reg(b)) => a == b,
-        (From::Slot(a), To::Slot(b)) => a == b,
+        (From::Slot(a, _), To::Slot(b)) => a == b,
         _ => false,
     }
 }
@@ -59,7 +60,7 @@ fn single(asm: &mut Asm, m: &Move) -> Result<(), AsmError> {
             };
             asm.ins(Ins::sse(0x66, opcode).w(true), xmm.number(), gpr.into(), &[])
         }
-        (To::Reg(to), From::Slot(from)) => asm.load(to, m.bytes, slot(from)),
+        (To::Reg(to), From::Slot(from, bytes)) => asm.load(to, bytes, slot(from)),
         (To::Reg(to), From::Number(bits)) => {
             asm.mov_reg_imm(to.number(), bits);
             Ok(())
@@ -70,8 +71,13 @@ fn single(asm: &mut Asm, m: &Move) -> Result<(), AsmError> {
         }
         (To::Reg(to), From::Stack(disp)) => asm.lea(to, 8, Mem::base(R::RSP, disp)),
         (To::Slot(to), From::Reg(from)) => asm.store(slot(to), m.bytes, from),
-        (To::Slot(to), From::Slot(from)) => {
+        (To::Slot(to), From::Slot(from, bytes)) => {
             for part in 0..(m.bytes / 8) as u16 {
+                if u32::from(part) * 8 >= bytes {
+                    // A scalar as a vector: the rest of its register would be 0.
+                    asm.store_imm(slot(to + part), 8, 0)?;
+                    continue;
+                }
                 asm.ins(Ins::new(0xff), 6, slot(from + part).into(), &[])?;
                 asm.ins(Ins::new(0x8f), 0, slot(to + part).into(), &[])?;
             }
@@ -153,25 +159,21 @@ pub(super) fn parallel(asm: &mut Asm, mut moves: Vec<Move>, mut spare: impl FnMu
             (to, _) => {
                 // Save what is in the way, and let those that read it read the copy.
                 let saved = spare();
-                let (from, bytes) = match to {
-                    To::Reg(r) => (From::Reg(r), if r.is_xmm() { 16 } else { 8 }),
-                    To::Slot(slot) => {
-                        let reader = moves.iter().filter(|other| other.from == From::Slot(slot));
-                        (From::Slot(slot), reader.map(|other| other.bytes).max().unwrap_or(8))
-                    }
+                let reader = moves.iter().find(|other| reads(other.from, to)).expect("a cycle");
+                let from = reader.from;
+                let bytes = match from {
+                    From::Slot(_, bytes) => bytes,
+                    From::Reg(r) if r.is_xmm() => 16,
+                    _ => 8,
                 };
-                single(
-                    asm,
-                    &Move {
-                        to: To::Slot(saved),
-                        from,
-                        bytes,
-                    },
-                )?;
-                for other in &mut moves {
-                    if other.from == from {
-                        other.from = From::Slot(saved);
-                    }
+                let saving = Move {
+                    to: To::Slot(saved),
+                    from,
+                    bytes,
+                };
+                single(asm, &saving)?;
+                for other in moves.iter_mut().filter(|other| reads(other.from, to)) {
+                    other.from = From::Slot(saved, bytes);
                 }
             }
         }

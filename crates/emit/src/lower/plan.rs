@@ -4,6 +4,8 @@
 //! Values have dense numbers ([`Id`]): operations, then entry registers that no `reg` reads, then constants.
 //! Operation `i` is at position `i + 1`; position 0 is before the trace, and [`Plan::end`] is its end.
 
+use std::collections::HashSet;
+
 use redmagic_ir::flags::STATUS;
 use redmagic_ir::{Abi, Constant, End, Op, Opcode, Reg, Snapshot, Trace, Type, Value};
 
@@ -130,6 +132,8 @@ pub(super) struct Plan<'a> {
     flag_depth: Vec<u8>,
     /// By operation: a condition that something wants as a value.
     valued: Vec<bool>,
+    /// Phis that begin as the stack pointer, but go on as something else.
+    moving: HashSet<usize>,
 }
 
 pub(super) const NONE: u32 = u32::MAX;
@@ -145,7 +149,7 @@ impl<'a> Plan<'a> {
             root: (0..n as u32).collect(),
             kind: vec![Kind::None; ids],
             mode: vec![Mode::Dead; n],
-            clean: vec![64; ids],
+            clean: vec![128; ids],
             last: vec![0; ids],
             first: vec![NONE; ids],
             chain: Vec::new(),
@@ -164,16 +168,26 @@ impl<'a> Plan<'a> {
             first_call: u32::MAX,
             flag_depth: vec![0; ids],
             valued: vec![false; n],
+            moving: HashSet::new(),
         };
+        plan.mark_live();
         for (i, op) in trace.ops.iter().enumerate() {
-            if op.code == Opcode::Reg {
+            if op.code == Opcode::Reg && plan.live[i] {
                 plan.entry[usize::from(op.imm)] = i as u32;
             }
         }
-        plan.mark_live();
         plan.mark_valued();
-        for i in 0..n {
-            plan.classify(i)?;
+        loop {
+            plan.gets.clear();
+            plan.writes.clear();
+            for i in 0..n {
+                plan.root[i] = i as u32;
+                plan.clean[i] = 128;
+                plan.classify(i);
+            }
+            if !plan.find_moving_phis()? {
+                break;
+            }
         }
         for reg in Reg::all() {
             plan.kind[n + reg.index()] = register_kind(reg);
@@ -181,7 +195,6 @@ impl<'a> Plan<'a> {
         for i in 0..trace.constants.len() {
             plan.kind[n + Reg::COUNT + i] = Kind::Constant;
         }
-        plan.check_stack_phis()?;
         plan.flags = FlagState::simulate(&plan);
         plan.entry_flags = start == Start::Exit && plan.wants_entry_flags();
         plan.walk_back();
@@ -386,13 +399,13 @@ impl<'a> Plan<'a> {
     }
 
     /// Kind, sharing of registers, and cleanness of an operation's result.
-    fn classify(&mut self, i: usize) -> Result<(), LowerError> {
+    fn classify(&mut self, i: usize) {
         use Opcode as O;
         let op = &self.trace.ops[i];
         self.writes
             .push(self.writes.last().copied().unwrap_or(0) + u32::from(writes_memory(op.code)));
         if !self.live[i] {
-            return Ok(());
+            return;
         }
         self.kind[i] = match op.result() {
             Type::Void => Kind::None,
@@ -423,7 +436,9 @@ impl<'a> Plan<'a> {
             }
             O::Get => self.classify_get(i, op),
             O::Phi if op.ty == Type::I64 => {
-                if let Some(Kind::Stack(offset)) = self.kind_of(op.args[0]) {
+                if let Some(Kind::Stack(offset)) = self.kind_of(op.args[0])
+                    && !self.moving.contains(&i)
+                {
                     self.kind[i] = Kind::Stack(offset);
                 }
             }
@@ -472,7 +487,6 @@ impl<'a> Plan<'a> {
             _ if op.result() == Type::I32 && self.kind[i] == Kind::Gpr => self.clean[i] = 32,
             _ => {}
         }
-        Ok(())
     }
 
     fn classify_get(&mut self, i: usize, op: &Op) {
@@ -506,18 +520,24 @@ impl<'a> Plan<'a> {
         value.as_op().map(|i| self.kind[self.root[i] as usize])
     }
 
-    fn check_stack_phis(&self) -> Result<(), LowerError> {
+    /// Whether there are new phis that begin as the stack pointer, but go on as something else.
+    fn find_moving_phis(&mut self) -> Result<bool, LowerError> {
+        let mut found = false;
         for (phi, next) in &self.phis {
             let kind = self.kind[*phi];
-            if matches!(kind, Kind::Stack(_) | Kind::Pinned(_)) && self.kind_of(*next) != Some(kind) {
-                return Err(LowerError::op(
-                    self.trace,
-                    *phi,
-                    "the stack pointer changes from round to round",
-                ));
+            if self.kind_of(*next) == Some(kind) {
+                continue;
+            }
+            match kind {
+                Kind::Stack(_) => found |= self.moving.insert(*phi),
+                Kind::Pinned(_) => {
+                    let reason = "a register that is not moved changes from round to round";
+                    return Err(LowerError::op(self.trace, *phi, reason));
+                }
+                _ => {}
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     /// The snapshots of exits (not of calls), with the positions of what they belong to.
@@ -729,13 +749,17 @@ impl<'a> Plan<'a> {
             wanted.push((id, bytes))
         });
         for (id, bytes) in wanted {
-            let first = self.last[id] == 0;
-            self.extend(id, position);
-            self.chain.push((position, self.first[id]));
-            self.first[id] = self.chain.len() as u32 - 1;
-            let wide = bytes.is_some_and(|bytes| bytes != 0 && bytes <= self.ty(id).bytes());
-            self.fold_at[id] = if first && wide { position } else { NONE };
+            self.use_id(id, bytes, position);
         }
+    }
+
+    fn use_id(&mut self, id: Id, bytes: Option<u32>, position: u32) {
+        let first = self.last[id] == 0;
+        self.extend(id, position);
+        self.chain.push((position, self.first[id]));
+        self.first[id] = self.chain.len() as u32 - 1;
+        let wide = bytes.is_some_and(|bytes| bytes != 0 && bytes <= self.ty(id).bytes());
+        self.fold_at[id] = if first && wide { position } else { NONE };
     }
 
     fn use_exit(&mut self, snapshot: &Snapshot, position: u32) {
@@ -761,8 +785,7 @@ impl<'a> Plan<'a> {
             self.visit(store.base, How::Plain, Place::main(position), &mut push);
         }
         for id in wanted {
-            self.extend(id, position);
-            self.fold_at[id] = NONE;
+            self.use_id(id, None, position);
         }
     }
 
@@ -816,6 +839,23 @@ impl<'a> Plan<'a> {
         exits_only && op.code.effects().is_pure() && self.depth[i] < 4 && sinkable(op)
     }
 
+    /// Whether computing a sunk operation may change flags.
+    pub(super) fn sunk_clobbers(&self, id: Id) -> bool {
+        use Opcode as O;
+        let op = &self.trace.ops[id];
+        match op.code {
+            O::Lea | O::Zext | O::Trunc | O::Bitcast => false,
+            O::Sext => self.trace.type_of(op.args[0]) == Type::I1,
+            O::Put => op.ty == Type::I32,
+            O::Not => op.ty == Type::I1,
+            O::Add => match self.trace.constant(op.args[1]) {
+                Some(bits) => i32::try_from(bits as i64).is_err() || op.args[0].as_constant().is_some(),
+                None => op.args[0].as_constant().is_some(),
+            },
+            _ => true,
+        }
+    }
+
     /// Whether it is a load that can be an operand of the one operation that uses it.
     fn may_fold(&self, i: usize) -> Option<u32> {
         let op = &self.trace.ops[i];
@@ -841,20 +881,7 @@ fn register_kind(reg: Reg) -> Kind {
     }
 }
 
-/// The flags that a condition (x86 code) looks at.
-pub(super) fn condition_mask(code: u8) -> u32 {
-    use redmagic_ir::flags::{CF, OF, PF, SF, ZF};
-    match code >> 1 {
-        0 => OF,
-        1 => CF,
-        2 => ZF,
-        3 => CF | ZF,
-        4 => SF,
-        5 => PF,
-        6 => SF | OF,
-        _ => SF | OF | ZF,
-    }
-}
+pub(super) use redmagic_ir::flags::condition_mask;
 
 /// Whether an operation is emitted even if nothing uses its result.
 pub(super) fn has_effect(code: Opcode) -> bool {

@@ -92,7 +92,7 @@ impl Registers {
     /// The main line is done: only exits follow.
     pub(super) fn leave_main(&mut self) {
         if !self.in_exit {
-            self.main_slots = self.slots;
+            self.main_slots = self.learned.slots;
             self.touched = (0..self.loc.len()).collect();
         }
     }
@@ -224,9 +224,15 @@ impl Registers {
     /// A slot for a value of this type.
     pub(super) fn new_slot(&mut self, ty: Type) -> u16 {
         let bytes = slot_bytes(ty);
-        if let Some(slot) = self.free[usize::from(bytes == 16)].pop() {
-            return slot;
+        match self.free[usize::from(bytes == 16)].pop() {
+            Some(slot) => slot,
+            None => self.fresh_slot(ty),
         }
+    }
+
+    /// One that nothing has used: what is free may still be written to at the loop's end.
+    pub(super) fn fresh_slot(&mut self, ty: Type) -> u16 {
+        let bytes = slot_bytes(ty);
         let slot = self.slots;
         self.slots += (bytes / 8) as u16;
         self.learned.slots = self.learned.slots.max(self.slots);

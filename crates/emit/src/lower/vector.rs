@@ -61,7 +61,11 @@ impl Lower<'_> {
                 self.asm.ins(ins, r.number(), a.into(), imm)?;
             }
             Shape::Binary | Shape::BinaryImm => {
-                let rm = self.rm(op.args[1], 16)?;
+                // What `insertps` reads from memory is one lane, not a vector.
+                let rm = match op.code {
+                    Opcode::Insertps => self.get(op.args[1])?.into(),
+                    _ => self.rm(op.args[1], 16)?,
+                };
                 let r = self.def_copy(i, op.args[0])?;
                 self.asm.ins(ins, r.number(), rm, imm)?;
             }

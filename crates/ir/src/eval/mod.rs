@@ -41,6 +41,8 @@ pub struct Evaluator {
     pub iterations: u64,
     /// How many elements a repeated string operation may process in one operation before [`Fault::Fuel`]; 0: no limit.
     pub elements: u64,
+    /// Set when a result came to depend on flags that are undefined: a processor may compute another.
+    pub undefined: bool,
 }
 
 #[inline]
@@ -289,7 +291,11 @@ impl Evaluator {
             O::PutHi8 => return Ok(u128::from((a(0) & !0xff00) | a(1) << 8)),
             O::Select => return Ok(if truth(0) { wide(1) } else { wide(2) }),
 
-            O::Cond => return Ok(u128::from(f(0).condition(op.imm))),
+            O::Cond => {
+                let flags = f(0);
+                self.undefined |= flags.undefined != 0 && flags.undefined & flags::condition_mask(op.imm) != 0;
+                return Ok(u128::from(flags.condition(op.imm)));
+            }
             O::FlagsAdd => return Ok(slot_of(flags::adc(bits, a(0), a(1), false))),
             O::FlagsSub => return Ok(slot_of(flags::sbb(bits, a(0), a(1), false))),
             O::FlagsAdc => return Ok(slot_of(flags::adc(bits, a(0), a(1), truth(2)))),
@@ -304,8 +310,12 @@ impl Evaluator {
             O::FlagsSar => return Ok(slot_of(flags::sar(bits, a(0), a(1), f(2)))),
             O::FlagsRol => return Ok(slot_of(flags::rol(bits, a(0), a(1), f(2)))),
             O::FlagsRor => return Ok(slot_of(flags::ror(bits, a(0), a(1), f(2)))),
-            O::FlagsRcl => return Ok(slot_of(flags::rcl(bits, a(0), a(1), f(2)))),
-            O::FlagsRcr => return Ok(slot_of(flags::rcr(bits, a(0), a(1), f(2)))),
+            O::FlagsRcl | O::FlagsRcr => {
+                let (x, n, previous) = (a(0), a(1), f(2));
+                self.undefined |= previous.undefined & flags::CF != 0;
+                let result = if op.code == O::FlagsRcl { flags::rcl } else { flags::rcr };
+                return Ok(slot_of(result(bits, x, n, previous)));
+            }
             O::FlagsShld => return Ok(slot_of(flags::shld(bits, a(0), a(1), a(2), f(3)))),
             O::FlagsShrd => return Ok(slot_of(flags::shrd(bits, a(0), a(1), a(2), f(3)))),
             O::FlagsBt => return Ok(slot_of(flags::bt(bits, a(0), a(1), f(2)))),
@@ -325,7 +335,11 @@ impl Evaluator {
             O::FlagsSetZ => return Ok(slot_of(f(1).replace(flags::ZF, if truth(0) { flags::ZF } else { 0 }))),
             O::FlagsSahf => return Ok(slot_of(f(1).replace(flags::STATUS & !flags::OF, a(0) as u32))),
             O::FlagsOf => return Ok(slot_of(Flags::defined(a(0) as u32))),
-            O::FlagsBits => return Ok(u128::from(f(0).bits | 2)),
+            O::FlagsBits => {
+                let flags = f(0);
+                self.undefined |= flags.undefined != 0;
+                return Ok(u128::from(flags.bits | 2));
+            }
             O::FlagsPtest => {
                 let (x, y) = (wide(0), wide(1));
                 let zero = if x & y == 0 { flags::ZF } else { 0 };
