@@ -887,9 +887,11 @@ pub(super) use redmagic_ir::flags::condition_mask;
 pub(super) fn has_effect(code: Opcode) -> bool {
     use redmagic_ir::opcode::Effects;
     let effects = code.effects();
-    [Effects::WRITE, Effects::GUARD, Effects::TRAP, Effects::BARRIER]
-        .into_iter()
-        .any(|effect| effects.has(effect))
+    // A checkpoint is for the optimiser.
+    code != Opcode::Checkpoint
+        && [Effects::WRITE, Effects::GUARD, Effects::TRAP, Effects::BARRIER]
+            .into_iter()
+            .any(|effect| effects.has(effect))
 }
 
 fn writes_memory(code: Opcode) -> bool {

@@ -66,6 +66,7 @@ fn excluded(code: Opcode) -> bool {
             | O::Native
             | O::Call
             | O::GuardTrue
+            | O::Checkpoint
             | O::GuardFalse
             | O::Load
             | O::Store
