@@ -27,6 +27,9 @@ use crate::registry::{ConstantRange, Declarations};
 /// A counter that will not run out in the life of a program.
 const NEVER: i32 = 1_000_000_000;
 
+/// Fewest turns until a thread asks again that came while another recording or compilation was on: asking is a wait.
+const SOON: i32 = 128;
+
 /// What an exit's counter is set to by a thread that parks and gets no answer.
 const EXIT_AGAIN: u32 = 256;
 
@@ -320,7 +323,7 @@ impl Engine {
                 self.set_hotness(key.id, NEVER);
             }
             AnchorState::Compiled(_) => self.set_hotness(key.id, self.hot_loop(aborts)),
-            AnchorState::Cold if soon => self.set_hotness(key.id, self.hot_loop(aborts)),
+            AnchorState::Cold if soon => self.set_hotness(key.id, self.hot_loop(aborts).max(SOON * LOOP_WEIGHT)),
             AnchorState::Cold if wait => {
                 anchor.put_off = put_off;
                 self.set_hotness(key.id, self.hot_loop(aborts + shift));
@@ -369,7 +372,7 @@ impl Engine {
         }
         if soon {
             let aborts = self.graph.exits[number as usize].aborts;
-            self.set_exit_counter(number, self.hot_exit(aborts));
+            self.set_exit_counter(number, self.hot_exit(aborts).max(SOON));
             return Decision::Run;
         }
         if wait {

@@ -227,7 +227,7 @@ fn who_comes_while_another_is_recorded_asks_again_as_soon() {
     for _ in 1..4 {
         let decision = world.engine.decide(anchor(key(2)), true).unwrap();
         assert!(matches!(decision, Decision::Run));
-        assert_eq!(world.hotness(key(2).id), 10 * 8);
+        assert_eq!(world.hotness(key(2).id), 128 * 8);
     }
 }
 
