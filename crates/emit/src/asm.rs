@@ -343,7 +343,7 @@ impl Asm {
 
     /// New data words that begin at a multiple of 16 bytes.
     pub(crate) fn datum128(&mut self, value: u128) -> Datum {
-        if (self.data_base + self.data.len() as u64 * 8) % 16 != 0 {
+        if !(self.data_base + self.data.len() as u64 * 8).is_multiple_of(16) {
             self.data.push(0);
         }
         let low = self.datum(value as u64);

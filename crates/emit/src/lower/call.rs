@@ -111,13 +111,11 @@ impl<'a> Lower<'a> {
             .collect();
         for (reg, get) in gets {
             match self.plan.kind[get] {
-                Kind::Gpr | Kind::Xmm if reg != Reg::FLAGS => {
-                    if self.plan.last[get] != 0 {
-                        let r = R(reg.index() as u8);
-                        self.regs.drop_register(r);
-                        self.regs.set(r, get);
-                        self.regs.unlock(r);
-                    }
+                Kind::Gpr | Kind::Xmm if reg != Reg::FLAGS && self.plan.last[get] != 0 => {
+                    let r = R(reg.index() as u8);
+                    self.regs.drop_register(r);
+                    self.regs.set(r, get);
+                    self.regs.unlock(r);
                 }
                 Kind::Pinned(reg) => self.pinned[reg.index()] = Some(get),
                 _ => {}

@@ -13,6 +13,9 @@ use super::regs::{Loc, Registers};
 use super::{Lower, LowerError, Pending};
 use crate::asm::Label;
 
+/// Where the values of an exit are, and which are made on the way out.
+type Captured = (Vec<(Id, Loc)>, Vec<Id>);
+
 impl<'a> Lower<'a> {
     /// An exit from here; jump to the label to take it.
     pub(super) fn exit(&mut self, op: usize, snapshot: &'a Snapshot, pc: u64) -> Result<Label, LowerError> {
@@ -57,7 +60,7 @@ impl<'a> Lower<'a> {
     }
 
     /// Where everything is that an exit from here wants, and what it computes itself.
-    fn capture(&mut self, snapshot: &Snapshot) -> Result<(Vec<(Id, Loc)>, Vec<Id>), LowerError> {
+    fn capture(&mut self, snapshot: &Snapshot) -> Result<Captured, LowerError> {
         let place = Place::exit(self.regs.position);
         let mut work = Vec::new();
         self.plan.visit_exit(snapshot, place, &mut |id, _| work.push(id));

@@ -141,7 +141,7 @@ impl Lower<'_> {
                 let word = if op.ty == Type::I8 { lane / 2 } else { lane };
                 let r = self.def(i)?;
                 self.asm.ins(Ins::sse(0x66, 0xc5), r.number(), v.into(), &[word])?; // pextrw
-                if op.ty == Type::I8 && lane % 2 != 0 {
+                if op.ty == Type::I8 && !lane.is_multiple_of(2) {
                     self.asm.ins(Ins::new(0xc1), 5, r.into(), &[8])?;
                 }
                 Ok(())

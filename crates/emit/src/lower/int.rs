@@ -121,7 +121,7 @@ impl Lower<'_> {
     }
 
     /// Whether a value comes from memory, as an operand of this operation.
-    fn from_memory(&self, value: Value) -> bool {
+    fn is_from_memory(&self, value: Value) -> bool {
         value.as_op().is_some_and(|_| {
             let id = self.plan.id(value);
             id < self.plan.mode.len() && matches!(self.plan.mode[id], Mode::Folded(_)) && self.regs.loc[id].is_nowhere()
@@ -134,7 +134,7 @@ impl Lower<'_> {
         let commutes = !matches!(op.code, Opcode::Sub | Opcode::Sbb);
         let swap = commutes
             && (a.as_constant().is_some()
-                || self.from_memory(a)
+                || self.is_from_memory(a)
                 || self.ends_in(a).is_none() && self.ends_in(b).is_some()
                 || self.ends_in(a).is_some()
                     && self.ends_in(b).is_some()
@@ -145,7 +145,7 @@ impl Lower<'_> {
     fn sum(&mut self, i: usize, op: &Op) -> Result<(), LowerError> {
         let (a, b) = self.ordered(op);
         let size = op.ty.bytes();
-        let plain = !self.exact() && self.ends_in(a).is_none() && !self.from_memory(a) && !self.from_memory(b);
+        let plain = !self.exact() && self.ends_in(a).is_none() && !self.is_from_memory(a) && !self.is_from_memory(b);
         if plain && self.bits(a).is_none() {
             let wide = if size == 8 { 8 } else { 4 };
             let mem = match self.imm(b, size) {

@@ -98,7 +98,7 @@ impl Lower<'_> {
             .any(|r| r.is_xmm() == xmm && r != R::RSP && self.regs.is_free(r));
         if exits_only && !free {
             let slot = self.regs.new_slot(ty);
-            let from = self.from_or_fill(init)?;
+            let from = self.source_or_fill(init)?;
             let bytes = if ty == redmagic_ir::Type::V128 { 16 } else { 8 };
             self.parallel(vec![Move {
                 to: To::Slot(slot),
@@ -117,7 +117,7 @@ impl Lower<'_> {
         Ok(())
     }
 
-    fn from_or_fill(&mut self, id: Id) -> Result<super::moves::From, LowerError> {
+    fn source_or_fill(&mut self, id: Id) -> Result<super::moves::From, LowerError> {
         if self.plan.kind[id] == Kind::Lazy {
             let r = self.get_id(id)?;
             return Ok(super::moves::From::Reg(r));

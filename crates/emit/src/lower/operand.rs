@@ -339,8 +339,8 @@ impl Lower<'_> {
     /// A register for the result of operation `i`, which one instruction makes of these: that of one of them if it ends.
     pub(super) fn def_over(&mut self, i: usize, values: &[Value]) -> Result<R, LowerError> {
         let xmm = self.is_xmm(i);
-        let ends = values.iter().filter(|v| !v.is_none()).filter_map(|v| self.ends_in(*v));
-        match ends.filter(|r| r.is_xmm() == xmm).last() {
+        let mut ends = values.iter().filter(|v| !v.is_none()).filter_map(|v| self.ends_in(*v));
+        match ends.rfind(|r| r.is_xmm() == xmm) {
             Some(r) => {
                 self.regs.drop_register(r);
                 self.define(i, r);

@@ -460,13 +460,18 @@ impl<'a> Plan<'a> {
                         .map(|(x, y)| x.wrapping_add(y)),
                     (_, a, b) => stack(a).zip(number(b)).map(|(x, y)| x.wrapping_sub(y)),
                 };
-                if let Some(offset) = sum {
+                // Further away it is a number like any other.
+                if let Some(offset) = sum.filter(|offset| offset.unsigned_abs() < 1 << 27) {
                     self.kind[i] = Kind::Stack(offset);
                 }
             }
             O::Lea if op.args[1].is_none() && !op.args[0].is_none() => {
-                if let Some(Kind::Stack(offset)) = self.kind_of(op.args[0]) {
-                    self.kind[i] = Kind::Stack(offset.wrapping_add(i64::from(op.aux)));
+                let sum = match self.kind_of(op.args[0]) {
+                    Some(Kind::Stack(offset)) => offset.wrapping_add(i64::from(op.aux)),
+                    _ => i64::MAX,
+                };
+                if sum.unsigned_abs() < 1 << 27 {
+                    self.kind[i] = Kind::Stack(sum);
                 }
             }
             O::Trunc => self.share(i, op.args[0], None),

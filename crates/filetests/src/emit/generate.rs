@@ -650,7 +650,7 @@ impl Generator {
             }
         }
         self.high = (0..16)
-            .map(|i| Reg::ymm_high(i))
+            .map(Reg::ymm_high)
             .map(|reg| (reg, self.b.get(t, reg)))
             .collect();
         self.stack.push((sp, at));
