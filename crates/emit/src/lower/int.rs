@@ -121,7 +121,7 @@ impl Lower<'_> {
     }
 
     /// Whether a value comes from memory, as an operand of this operation.
-    fn is_from_memory(&self, value: Value) -> bool {
+    pub(super) fn is_from_memory(&self, value: Value) -> bool {
         value.as_op().is_some_and(|_| {
             let id = self.plan.id(value);
             id < self.plan.mode.len() && matches!(self.plan.mode[id], Mode::Folded(_)) && self.regs.loc[id].is_nowhere()

@@ -132,6 +132,8 @@ pub(super) struct Plan<'a> {
     flag_depth: Vec<u8>,
     /// By operation: a condition that something wants as a value.
     valued: Vec<bool>,
+    /// By operation: an `and` of which only the flags are wanted, but for exits.
+    pub tested: Vec<bool>,
     /// Phis that begin as the stack pointer, but go on as something else.
     moving: HashSet<usize>,
 }
@@ -168,6 +170,7 @@ impl<'a> Plan<'a> {
             first_call: u32::MAX,
             flag_depth: vec![0; ids],
             valued: vec![false; n],
+            tested: vec![false; n],
             moving: HashSet::new(),
         };
         plan.mark_live();
@@ -177,6 +180,7 @@ impl<'a> Plan<'a> {
             }
         }
         plan.mark_valued();
+        plan.mark_tested();
         loop {
             plan.gets.clear();
             plan.writes.clear();
@@ -369,6 +373,36 @@ impl<'a> Plan<'a> {
             if self.live[i] {
                 self.phis.push((i, *next));
             }
+        }
+    }
+
+    fn mark_tested(&mut self) {
+        use Opcode as O;
+        let trace = self.trace;
+        let mut other = vec![false; trace.ops.len()];
+        let mut mark = |value: Value| {
+            if let Some(i) = value.as_op() {
+                other[i] = true;
+            }
+        };
+        for (_, op) in trace.ops.iter().enumerate().filter(|(i, _)| self.live[*i]) {
+            let flags = op.code == O::FlagsLogic && op.args[0].as_op().is_some_and(|r| trace.ops[r].ty == op.ty);
+            match op.code {
+                O::Native => trace.natives[op.aux as usize].inputs.iter().for_each(|(_, v)| mark(*v)),
+                O::Call => self.snapshot(op).regs.iter().for_each(|(_, v)| mark(*v)),
+                _ => {}
+            }
+            if !flags {
+                op.operands().iter().for_each(|v| mark(*v));
+            }
+        }
+        self.phis.iter().for_each(|(_, next)| mark(*next));
+        match &trace.end {
+            End::Branch { cond: value, .. } | End::Jump { target: value, .. } => mark(*value),
+            _ => {}
+        }
+        for (i, op) in trace.ops.iter().enumerate() {
+            self.tested[i] = op.code == O::And && op.ty != Type::I1 && !other[i];
         }
     }
 
