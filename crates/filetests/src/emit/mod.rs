@@ -288,12 +288,7 @@ impl Tester {
                 {
                     eprintln!("; seed {seed}: {error}");
                     let smaller = reduce::reduce(&trace, &mut |smaller| {
-                        matches!(
-                            self.compare(smaller, &case),
-                            Outcome::Refused(
-                                LowerError::Lost { .. } | LowerError::Registers | LowerError::Pinned { .. }
-                            )
-                        )
+                        matches!(self.compare(smaller, &case), Outcome::Refused(LowerError::Lost { .. }))
                     });
                     eprintln!("{smaller}");
                 }
