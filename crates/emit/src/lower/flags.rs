@@ -204,9 +204,9 @@ impl Lower<'_> {
                 self.carry_arithmetic(Alu::Add, size, r, source)?;
             }
             O::FlagsAdc | O::FlagsSbb => {
+                self.emit_carry(op.args[2])?;
                 let source = self.source(b, size)?;
                 let r = self.copy(a)?;
-                self.emit_carry(op.args[2])?;
                 let kind = if op.code == O::FlagsAdc { Alu::Adc } else { Alu::Sbb };
                 self.carry_arithmetic(kind, size, r, source)?;
             }
