@@ -111,7 +111,7 @@ impl<'a> Lower<'a> {
     }
 
     /// The registers of a result, as the `get`s of it name them.
-    fn take_results(&mut self, i: usize) {
+    pub(super) fn take_results(&mut self, i: usize) {
         let gets: Vec<(Reg, usize)> = self
             .plan
             .gets
@@ -205,6 +205,11 @@ impl<'a> Lower<'a> {
             }
         }
         self.take_results(i);
+        self.take_flags(i)
+    }
+
+    /// The flags of a result, if something reads them: an image in the frame.
+    pub(super) fn take_flags(&mut self, i: usize) -> Result<(), LowerError> {
         let flags = self
             .plan
             .gets

@@ -272,6 +272,7 @@ impl Lower<'_> {
                         let n = (n as u32 % op.ty.bits()) as u8;
                         self.asm.ins(Ins::of(0xba).wide(size.max(4)), 4, r.into(), &[n])?;
                     }
+                    // There is no such instruction.
                     None if size == 1 => return Err(self.unsupported("a bit test of a byte")),
                     None => {
                         let n = self.get(b)?;

@@ -272,7 +272,7 @@ impl Lower<'_> {
     fn divide(&mut self, i: usize, op: &Op) -> Result<(), LowerError> {
         let size = op.ty.bytes();
         if size == 1 {
-            return Err(self.unsupported("a division of bytes"));
+            return self.divide_bytes(i, op);
         }
         self.put(R::RAX, op.args[1], &[op.args[0], op.args[2]])?;
         self.put(R::RDX, op.args[0], &op.args[2..3])?;
@@ -307,6 +307,26 @@ impl Lower<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The dividend is ax, the quotient al and the remainder ah.
+    fn divide_bytes(&mut self, i: usize, op: &Op) -> Result<(), LowerError> {
+        self.put(R::RAX, op.args[1], &[op.args[0], op.args[2]])?;
+        let divisor = self.get(op.args[2])?;
+        let high = self.extended(op.args[0], 1, false)?;
+        self.asm.movzx8(R::RAX, R::RAX)?;
+        self.asm.ins(Ins::new(0xc1), 4, high.into(), &[8])?;
+        self.asm.alu(Alu::Or, 4, R::RAX, high.into())?;
+        let digit = if matches!(op.code, Opcode::DivS | Opcode::RemS) {
+            7
+        } else {
+            6
+        };
+        self.asm.ins(Ins::new(0xf7).sized(1), digit, divisor.into(), &[])?;
+        if matches!(op.code, Opcode::RemU | Opcode::RemS) {
+            self.asm.ins(Ins::new(0xc1), 5, R::RAX.into(), &[8])?; // shr eax, 8
+        }
+        self.define_fixed(i, R::RAX)
     }
 
     /// Shifts and rotates; through the carry if there is one.
