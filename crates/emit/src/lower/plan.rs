@@ -267,6 +267,11 @@ impl<'a> Plan<'a> {
         self.defined(id) < self.head_position()
     }
 
+    /// Whether it is a phi that only exits want.
+    pub(super) fn phi_of_exits(&self, id: Id) -> bool {
+        self.op(id).is_some_and(|op| op.code == Opcode::Phi) && self.first[id] == NONE
+    }
+
     /// The first place in the chain of uses, to be moved on by [`Plan::next_use`].
     pub(super) fn first_use(&self, id: Id) -> u32 {
         self.first[id]
