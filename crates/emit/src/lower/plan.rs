@@ -640,8 +640,8 @@ impl<'a> Plan<'a> {
 
     /// What an exit wants.
     pub(super) fn visit_exit(&self, snapshot: &Snapshot, place: Place, wanted: &mut dyn FnMut(Id, Option<u32>)) {
-        for reg in Reg::all() {
-            match snapshot.get(reg) {
+        for (reg, listed) in registers(snapshot) {
+            match listed {
                 Some(_) if reg == Reg::FLAGS && self.flags.in_exit(place.at) => {}
                 Some(value) => self.visit(value, How::Flags(STATUS), place, wanted),
                 None if reg == Reg::FLAGS => {
@@ -816,8 +816,8 @@ impl<'a> Plan<'a> {
     fn use_call(&mut self, snapshot: &Snapshot, position: u32) {
         let mut wanted = Vec::new();
         let mut push = |id: Id, _: Option<u32>| wanted.push(id);
-        for reg in Reg::all().filter(|reg| reg.is_gpr() || reg.is_xmm()) {
-            match snapshot.get(reg) {
+        for (reg, listed) in registers(snapshot).filter(|(reg, _)| reg.is_gpr() || reg.is_xmm()) {
+            match listed {
                 Some(value) => self.visit(value, How::Plain, Place::main(position), &mut push),
                 None if self.call_takes_entry(reg) => push(self.entry(reg), None),
                 None => {}
@@ -911,6 +911,12 @@ impl<'a> Plan<'a> {
         let quiet = self.writes[i] == self.writes[(at as usize - 1).min(self.writes.len() - 1)];
         (same_side && quiet && !self.fold_taken[at as usize]).then_some(at)
     }
+}
+
+/// All registers in order, with what a snapshot says of them.
+pub(super) fn registers(snapshot: &Snapshot) -> impl Iterator<Item = (Reg, Option<Value>)> {
+    let mut listed = snapshot.regs.iter().peekable();
+    Reg::all().map(move |reg| (reg, listed.next_if(|(other, _)| *other == reg).map(|(_, value)| *value)))
 }
 
 /// Where registers are kept.
