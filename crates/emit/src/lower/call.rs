@@ -44,8 +44,7 @@ impl<'a> Lower<'a> {
         }
         self.asm.return_marker(snapshot.pc)?;
         self.asm.adjust_rsp(-mem.disp);
-        self.after_call(i, abi, snapshot);
-        Ok(())
+        self.after_call(i, abi, snapshot)
     }
 
     fn call_target(&mut self, op: &Op, snapshot: &redmagic_ir::Snapshot) -> Result<Target, LowerError> {
@@ -72,7 +71,7 @@ impl<'a> Lower<'a> {
     }
 
     /// Where values are after a call.
-    fn after_call(&mut self, i: usize, abi: Abi, snapshot: &redmagic_ir::Snapshot) {
+    fn after_call(&mut self, i: usize, abi: Abi, snapshot: &redmagic_ir::Snapshot) -> Result<(), LowerError> {
         let kept: Vec<(R, Id)> = (0..16)
             .filter_map(Reg::from_index)
             .filter(|reg| saved(abi, *reg))
@@ -85,23 +84,34 @@ impl<'a> Lower<'a> {
             })
             .collect();
         self.regs.forget_all();
-        for (r, id) in kept {
-            let is_value = matches!(self.plan.kind[id], Kind::Gpr);
-            if is_value && self.regs.loc[id].reg.is_none() {
-                self.regs.set(r, id);
+        self.take_results(i);
+        // A register that is read from the result, too, comes last: what it holds may be elsewhere as well.
+        let (read, other): (Vec<_>, Vec<_>) = kept.into_iter().partition(|(r, _)| self.regs.held(*r).is_some());
+        for (r, id) in other.into_iter().chain(read) {
+            let wanted = self.plan.kind[id] == Kind::Gpr && self.plan.last[id] > self.regs.position;
+            if !wanted || self.regs.loc[id].reg.is_some() {
+                continue;
+            }
+            let mut to = r;
+            if self.regs.held(r).is_some() {
+                self.regs.lock(r);
+                to = self.regs.find(self.plan, &mut self.asm, false, None, 0)?;
+                self.asm.mov(to, r)?;
                 self.regs.unlock(r);
             }
+            self.regs.set(to, id);
+            self.regs.unlock(to);
         }
-        self.take_results(i);
         for reg in Reg::all().filter(|reg| reg.is_ymm_high()) {
             if !self.plan.gets.iter().any(|(tuple, r, _)| (*tuple, *r) == (i, reg)) {
                 self.pinned[reg.index()] = None;
             }
         }
+        Ok(())
     }
 
     /// The registers of a result, as the `get`s of it name them.
-    fn take_results(&mut self, i: usize) {
+    pub(super) fn take_results(&mut self, i: usize) {
         let gets: Vec<(Reg, usize)> = self
             .plan
             .gets
@@ -195,6 +205,11 @@ impl<'a> Lower<'a> {
             }
         }
         self.take_results(i);
+        self.take_flags(i)
+    }
+
+    /// The flags of a result, if something reads them: an image in the frame.
+    pub(super) fn take_flags(&mut self, i: usize) -> Result<(), LowerError> {
         let flags = self
             .plan
             .gets

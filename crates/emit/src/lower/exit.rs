@@ -8,7 +8,7 @@ use redmagic_ir::{Opcode, Reg, Snapshot, Value};
 
 use super::encode::{Ins, Mem, R, Rm, Seg};
 use super::moves::{From, Move, To, parallel};
-use super::plan::{How, Id, Kind, Mode, Place};
+use super::plan::{How, Id, Kind, Mode, Place, registers};
 use super::regs::{Loc, Registers};
 use super::{Lower, LowerError, Pending};
 use crate::asm::Label;
@@ -35,11 +35,11 @@ impl<'a> Lower<'a> {
 
     /// Registers that the trace does not move values through must hold what the snapshot says.
     pub(super) fn check_pinned(&self, snapshot: &Snapshot) -> Result<(), LowerError> {
-        for reg in Reg::all() {
+        for (reg, listed) in registers(snapshot) {
             if reg.is_gpr() || reg.is_xmm() || reg == Reg::FLAGS {
                 continue;
             }
-            let wanted = match snapshot.get(reg) {
+            let wanted = match listed {
                 Some(value) => self.plan.id(value),
                 None => self.plan.entry(reg),
             };
@@ -196,12 +196,13 @@ impl<'a> Lower<'a> {
     /// The moves that bring every general and vector register to what the snapshot says, but for rsp.
     pub(super) fn moves_to(&mut self, snapshot: &Snapshot) -> Result<Vec<Move>, LowerError> {
         let mut moves = Vec::new();
-        for reg in Reg::all().filter(|reg| (reg.is_gpr() || reg.is_xmm()) && *reg != Reg::RSP) {
-            let id = match snapshot.get(reg) {
+        let moved = |reg: Reg| (reg.is_gpr() || reg.is_xmm()) && reg != Reg::RSP;
+        for (reg, listed) in registers(snapshot).filter(|(reg, _)| moved(*reg)) {
+            let id = match listed {
                 Some(value) => self.plan.id(value),
                 None => self.plan.entry(reg),
             };
-            if snapshot.get(reg).is_none() && self.regs.loc[id].is_nowhere() {
+            if listed.is_none() && self.regs.loc[id].is_nowhere() {
                 continue; // dead, or checked before
             }
             let from = self.from(id)?;

@@ -173,6 +173,7 @@ impl Lower<'_> {
                 let r = self.get(value)?;
                 self.asm.test(size, r.into(), r)?;
             }
+            Recipe::TestBoth(a, b) => self.test_both(a, b, op.ty.bytes())?,
             Recipe::Same(value) => self.emit_flags(value, mask)?,
             Recipe::Itself => {
                 if let Some((value, mask)) = previous(self.plan, op, mask) {
@@ -203,9 +204,9 @@ impl Lower<'_> {
                 self.carry_arithmetic(Alu::Add, size, r, source)?;
             }
             O::FlagsAdc | O::FlagsSbb => {
+                self.emit_carry(op.args[2])?;
                 let source = self.source(b, size)?;
                 let r = self.copy(a)?;
-                self.emit_carry(op.args[2])?;
                 let kind = if op.code == O::FlagsAdc { Alu::Adc } else { Alu::Sbb };
                 self.carry_arithmetic(kind, size, r, source)?;
             }
@@ -271,6 +272,7 @@ impl Lower<'_> {
                         let n = (n as u32 % op.ty.bits()) as u8;
                         self.asm.ins(Ins::of(0xba).wide(size.max(4)), 4, r.into(), &[n])?;
                     }
+                    // There is no such instruction.
                     None if size == 1 => return Err(self.unsupported("a bit test of a byte")),
                     None => {
                         let n = self.get(b)?;
@@ -317,6 +319,18 @@ impl Lower<'_> {
         let mut rest = rest.to_vec();
         rest.push(value);
         self.put(r, value, &rest)
+    }
+
+    fn test_both(&mut self, a: Value, b: Value, size: u32) -> Result<(), LowerError> {
+        let (a, b) = if self.bits(a).is_some() { (b, a) } else { (a, b) };
+        if let Some(imm) = self.imm(b, size) {
+            let rm = self.rm(a, size)?;
+            return Ok(self.asm.test_imm(size, rm, imm)?);
+        }
+        let (a, b) = if self.is_from_memory(b) { (b, a) } else { (a, b) };
+        let rm = self.rm(a, size)?;
+        let b = self.get(b)?;
+        Ok(self.asm.test(size, rm, b)?)
     }
 
     fn compare(&mut self, op: &Op) -> Result<(), LowerError> {

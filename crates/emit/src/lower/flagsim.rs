@@ -31,6 +31,8 @@ pub(super) enum Recipe {
     Nothing,
     /// `test v, v`.
     Test(Value),
+    /// `test a, b`: nothing else wants their conjunction.
+    TestBoth(Value, Value),
     /// The flags of another operation.
     Same(Value),
     /// By the instruction that the operation is named after.
@@ -78,11 +80,9 @@ impl FlagState {
         // The flags of an operation that come from arithmetic, by that; the operation that makes them, by flags.
         let mut made = vec![None; n];
         for (i, op) in trace.ops.iter().enumerate().filter(|(i, _)| plan.live[*i]) {
-            if op.code == Opcode::FlagsLogic {
-                let Some(r) = op.args[0].as_op() else { continue };
-                let logic = matches!(trace.ops[r].code, Opcode::And | Opcode::Or | Opcode::Xor);
-                if logic && trace.ops[r].ty == op.ty {
-                    made[r] = Some((i, STATUS));
+            if let Some((r, mask)) = of_result(plan, op) {
+                if made[r].is_none() && !plan.tested[r] {
+                    made[r] = Some((i, mask));
                 }
                 continue;
             }
@@ -175,7 +175,10 @@ impl FlagState {
                     None => Recipe::Itself,
                 }
             }
-            O::FlagsLogic => Recipe::Test(op.args[0]),
+            O::FlagsLogic => match op.args[0].as_op().filter(|r| plan.tested[*r]) {
+                Some(r) => Recipe::TestBoth(plan.trace.ops[r].args[0], plan.trace.ops[r].args[1]),
+                None => Recipe::Test(op.args[0]),
+            },
             O::FlagsBextr => Recipe::Test(op.args[0]),
             O::FlagsBsf => Recipe::Test(op.args[0]),
             O::FlagsPopcnt if mask == ZF => Recipe::Test(op.args[0]),
@@ -237,6 +240,10 @@ impl Plan<'_> {
         match self.flags.recipe(self, id, mask, place.at) {
             Recipe::Nothing => {}
             Recipe::Test(value) => self.visit(value, How::Plain, place, wanted),
+            Recipe::TestBoth(a, b) => {
+                self.visit(a, How::Memory(op.ty.bytes()), place, wanted);
+                self.visit(b, How::Memory(op.ty.bytes()), place, wanted);
+            }
             Recipe::Same(value) => self.visit(value, How::Flags(mask), place, wanted),
             Recipe::Itself => {
                 if let Some((value, mask)) = previous(self, op, mask) {
@@ -357,6 +364,27 @@ fn clobbers(plan: &Plan<'_>, i: usize) -> bool {
 }
 
 type Key = (Opcode, Type, [Value; 3]);
+
+/// The operation whose result these are the flags of, and which of them its instruction sets.
+fn of_result(plan: &Plan<'_>, op: &Op) -> Option<(usize, u32)> {
+    use Opcode as O;
+    let zero = plan.trace.constant(op.args[1]) == Some(0);
+    if op.code != O::FlagsLogic && !(op.code == O::FlagsSub && zero) {
+        return None;
+    }
+    let r = op.args[0].as_op()?;
+    let from = &plan.trace.ops[r];
+    if from.ty != op.ty || plan.kind[r] != Kind::Gpr {
+        return None;
+    }
+    match from.code {
+        O::And | O::Or | O::Xor if op.code == O::FlagsLogic => Some((r, STATUS)),
+        O::And | O::Or | O::Xor => Some((r, STATUS & !AF)),
+        O::Add | O::Sub | O::Neg => Some((r, ZF | SF | PF)),
+        O::Shl | O::Shr | O::Sar if constant_count(plan, from, 1).is_some_and(|n| n != 0) => Some((r, ZF | SF | PF)),
+        _ => None,
+    }
+}
 
 /// The key of arithmetic, to be found by its flags.
 fn flags_of(op: &Op) -> Option<Key> {

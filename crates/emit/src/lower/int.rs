@@ -7,7 +7,7 @@ use redmagic_ir::{Op, Opcode, Type, Value};
 use super::encode::{Alu, Ins, Mem, R, Rm};
 use super::flagsim::constant_count;
 use super::operand::Source;
-use super::plan::{How, Mode};
+use super::plan::Mode;
 use super::{Lower, LowerError};
 
 impl Lower<'_> {
@@ -121,7 +121,7 @@ impl Lower<'_> {
     }
 
     /// Whether a value comes from memory, as an operand of this operation.
-    fn is_from_memory(&self, value: Value) -> bool {
+    pub(super) fn is_from_memory(&self, value: Value) -> bool {
         value.as_op().is_some_and(|_| {
             let id = self.plan.id(value);
             id < self.plan.mode.len() && matches!(self.plan.mode[id], Mode::Folded(_)) && self.regs.loc[id].is_nowhere()
@@ -187,19 +187,11 @@ impl Lower<'_> {
     fn with_carry(&mut self, i: usize, op: &Op, kind: Alu) -> Result<(), LowerError> {
         let (a, b) = self.ordered(op);
         let size = op.ty.bytes();
-        let source = self.source(b, size)?;
-        // The carry is had first: operands that end here are still wanted for it, perhaps.
-        let ready = self.carry_is_ready(op.args[2]);
-        if ready {
-            let r = self.def_copy(i, a)?;
-            return self.carry_arithmetic(kind, size, r, source);
-        }
-        let r = self.copy(a)?;
+        // After it there are only moves.
         self.emit_carry(op.args[2])?;
-        self.carry_arithmetic(kind, size, r, source)?;
-        self.regs.drop_register(r);
-        self.define(i, r);
-        Ok(())
+        let source = self.source(b, size)?;
+        let r = self.def_copy(i, a)?;
+        self.carry_arithmetic(kind, size, r, source)
     }
 
     pub(super) fn carry_arithmetic(&mut self, kind: Alu, size: u32, r: R, source: Source) -> Result<(), LowerError> {
@@ -208,16 +200,6 @@ impl Lower<'_> {
             Source::Rm(rm) => self.asm.alu(kind, size, r, rm)?,
         }
         Ok(())
-    }
-
-    fn carry_is_ready(&self, carry: Value) -> bool {
-        carry.as_op().is_some_and(|_| {
-            let flags = self.plan.lazy_condition(self.plan.id(carry), How::Carry);
-            let same = self.plan.op(self.plan.id(carry)).is_some_and(|op| op.imm == 2);
-            same && flags
-                .and_then(|f| f.as_op())
-                .is_some_and(|f| self.plan.is_ready(f, self.place()))
-        })
     }
 
     fn multiply(&mut self, i: usize, op: &Op) -> Result<(), LowerError> {
@@ -290,7 +272,7 @@ impl Lower<'_> {
     fn divide(&mut self, i: usize, op: &Op) -> Result<(), LowerError> {
         let size = op.ty.bytes();
         if size == 1 {
-            return Err(self.unsupported("a division of bytes"));
+            return self.divide_bytes(i, op);
         }
         self.put(R::RAX, op.args[1], &[op.args[0], op.args[2]])?;
         self.put(R::RDX, op.args[0], &op.args[2..3])?;
@@ -327,6 +309,26 @@ impl Lower<'_> {
         Ok(())
     }
 
+    /// The dividend is ax, the quotient al and the remainder ah.
+    fn divide_bytes(&mut self, i: usize, op: &Op) -> Result<(), LowerError> {
+        self.put(R::RAX, op.args[1], &[op.args[0], op.args[2]])?;
+        let divisor = self.get(op.args[2])?;
+        let high = self.extended(op.args[0], 1, false)?;
+        self.asm.movzx8(R::RAX, R::RAX)?;
+        self.asm.ins(Ins::new(0xc1), 4, high.into(), &[8])?;
+        self.asm.alu(Alu::Or, 4, R::RAX, high.into())?;
+        let digit = if matches!(op.code, Opcode::DivS | Opcode::RemS) {
+            7
+        } else {
+            6
+        };
+        self.asm.ins(Ins::new(0xf7).sized(1), digit, divisor.into(), &[])?;
+        if matches!(op.code, Opcode::RemU | Opcode::RemS) {
+            self.asm.ins(Ins::new(0xc1), 5, R::RAX.into(), &[8])?; // shr eax, 8
+        }
+        self.define_fixed(i, R::RAX)
+    }
+
     /// Shifts and rotates; through the carry if there is one.
     fn shift(&mut self, i: usize, op: &Op, carry: Option<Value>) -> Result<(), LowerError> {
         let size = op.ty.bytes();
@@ -334,31 +336,23 @@ impl Lower<'_> {
         // A narrow value can be shifted left as a wide one, but not rotated or shifted right.
         let width = if op.code == Opcode::Shl { self.width(size) } else { size };
         if let Some(count) = constant_count(self.plan, op, 1) {
-            let r = match carry {
-                Some(carry) => {
-                    let r = self.copy(op.args[0])?;
-                    self.emit_carry(carry)?;
-                    r
-                }
-                None => self.def_copy(i, op.args[0])?,
-            };
+            if let Some(carry) = carry {
+                self.emit_carry(carry)?;
+            }
+            let r = self.def_copy(i, op.args[0])?;
             if count != 0 {
                 self.asm
                     .ins(Ins::new(0xc1).sized(width), digit, r.into(), &[count as u8])?;
             } else if size == 4 {
                 self.clear_upper(r)?;
             }
-            if carry.is_some() {
-                self.regs.drop_register(r);
-                self.define(i, r);
-            }
             return Ok(());
         }
-        self.put(R::RCX, op.args[1], &[op.args[0]])?;
-        let r = self.copy_or_own(op.args[0])?;
         if let Some(carry) = carry {
             self.emit_carry(carry)?;
         }
+        self.put(R::RCX, op.args[1], &[op.args[0]])?;
+        let r = self.copy_or_own(op.args[0])?;
         self.asm.ins(Ins::new(0xd3).sized(width), digit, r.into(), &[])?;
         self.regs.drop_register(r);
         self.define(i, r);
@@ -370,12 +364,9 @@ impl Lower<'_> {
         Ok(self.asm.ins(Ins::new(0x8b), r.number(), r.into(), &[])?)
     }
 
-    /// A temporary register that begins as `value`: its own if the value ends here and nothing else in this operation
-    /// can want it.
+    /// A temporary register that begins as `value`: its own if the value ends here.
     fn copy_or_own(&mut self, value: Value) -> Result<R, LowerError> {
-        let single = self.trace.ops[self.at].code != Opcode::Rcl && self.trace.ops[self.at].code != Opcode::Rcr;
-        if single
-            && !self.regs.in_exit
+        if !self.regs.in_exit
             && let Some(r) = self.ends_in(value)
         {
             self.regs.drop_register(r);
@@ -507,32 +498,29 @@ impl Lower<'_> {
     fn select(&mut self, i: usize, op: &Op) -> Result<(), LowerError> {
         let size = op.ty.bytes();
         let (a, b) = (op.args[1], op.args[2]);
-        let a = self.get(a)?;
-        // The result's register is written before the condition is computed.
-        let mut wanted = false;
-        let (id, place) = (self.plan.id(b), self.place());
-        let mut visit = |other, _| wanted |= other == id;
-        self.plan.visit(op.args[0], How::Condition, place, &mut visit);
-        let r = match self.ends_in(b) {
-            Some(r) if !wanted && r != a => {
-                self.regs.drop_register(r);
-                self.regs.set_temporary(r);
-                r
-            }
-            _ => self.copy_to(b, self.hint(i))?,
-        };
+        if op.ty == Type::Flags {
+            // Images are computed themselves.
+            let a = self.get(a)?;
+            let r = self.copy(b)?;
+            let holds = self.condition(op.args[0])?;
+            self.asm.ins(Ins::of(0x40 | holds).w(true), r.number(), a.into(), &[])?;
+            self.regs.drop_register(r);
+            self.define(i, r);
+            return Ok(());
+        }
+        // After it there are only moves.
         let holds = self.condition(op.args[0])?;
+        let a = self.get(a)?;
+        let r = self.def_copy(i, b)?;
         if self.is_xmm(i) {
             let skip = self.asm.label();
             self.asm.jcc(holds ^ 1, skip);
             self.asm.mov(r, a)?;
             self.asm.bind(skip);
         } else {
-            let ins = Ins::of(0x40 | holds).w(size == 8 || op.ty == Type::Flags);
+            let ins = Ins::of(0x40 | holds).w(size == 8);
             self.asm.ins(ins, r.number(), a.into(), &[])?;
         }
-        self.regs.drop_register(r);
-        self.define(i, r);
         Ok(())
     }
 }

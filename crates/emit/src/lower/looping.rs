@@ -7,7 +7,7 @@ use redmagic_ir::End;
 
 use super::encode::R;
 use super::moves::{Move, To};
-use super::plan::{Id, Kind, NONE};
+use super::plan::{Id, Kind};
 use super::regs::Loc;
 use super::{Lower, LowerError};
 
@@ -27,7 +27,8 @@ impl Lower<'_> {
         for (at, (phi, init)) in phis.iter().enumerate() {
             let ends = self.plan.last[*init] <= self.regs.position && !super::regs::is_copy(self.plan, *init);
             let again = phis[at + 1..].iter().any(|(_, other)| other == init);
-            if let Some(r) = self.regs.loc[*init].reg.filter(|_| ends && !again) {
+            let memory = self.tuning.memory_only.contains(phi);
+            if let Some(r) = self.regs.loc[*init].reg.filter(|_| ends && !again && !memory) {
                 taken.push((*phi, *init, r));
                 continue;
             }
@@ -92,11 +93,12 @@ impl Lower<'_> {
         if let Some(r) = self.regs.loc[init].reg {
             self.regs.lock(r);
         }
-        let exits_only = self.plan.first_use(phi) == NONE;
+        let exits_only = self.plan.phi_of_exits(phi);
+        let memory = self.tuning.memory_only.contains(&phi);
         let free = (0..32)
             .map(R)
             .any(|r| r.is_xmm() == xmm && r != R::RSP && self.regs.is_free(r));
-        if exits_only && !free {
+        if exits_only && (memory || !free) {
             let slot = self.regs.new_slot(ty);
             let from = self.source_or_fill(init)?;
             let bytes = if ty == redmagic_ir::Type::V128 { 16 } else { 8 };
@@ -106,6 +108,7 @@ impl Lower<'_> {
                 bytes,
             }])?;
             self.regs.loc[phi].slot = Some(slot);
+            self.regs.phi_slots.insert(phi as u32, slot);
         } else {
             let r = self.regs.find(self.plan, &mut self.asm, xmm, self.plan.hint[phi], 0)?;
             self.regs.set_temporary(r);

@@ -41,6 +41,7 @@ impl Lower<'_> {
             }
             O::AtomicCas => self.compare_and_swap(i, op)?,
             O::AtomicAnd | O::AtomicOr | O::AtomicXor => self.atomic_logic(i, op)?,
+            O::RepStos | O::RepMovs | O::RepCmps | O::RepScas => self.string(i, op)?,
             O::Fence => self.asm.bytes(&[0x0f, 0xae, 0xc0 | op.imm << 3]),
             _ => return Ok(false),
         }
@@ -105,6 +106,47 @@ impl Lower<'_> {
         self.asm.ins(Ins::of(0xb1).sized(size), new.number(), mem.into(), &[])?;
         self.asm.jcc(crate::asm::cond::NE, again);
         self.define_fixed(i, R::RAX)
+    }
+
+    /// Repeated string operations, upwards: the direction flag is clear, as the C ABI says, when the step is the size.
+    fn string(&mut self, i: usize, op: &Op) -> Result<(), LowerError> {
+        use Opcode as O;
+        const RSI: R = R(6);
+        const RDI: R = R(7);
+        let size = op.ty.bytes();
+        if self.bits(op.args[3]) != Some(size.into()) {
+            return Err(self.unsupported("the direction is not known"));
+        }
+        let (first, second, opcode) = match op.code {
+            O::RepStos => (RDI, R::RAX, 0xab),
+            O::RepMovs => (RDI, RSI, 0xa5),
+            O::RepCmps => (RSI, RDI, 0xa7),
+            _ => (R::RAX, RDI, 0xaf),
+        };
+        let compares = matches!(op.code, O::RepCmps | O::RepScas);
+        if compares {
+            // When nothing is compared, all flags are 0. From here on there are only moves.
+            self.asm.bytes(&[0x6a, 0, 0x9d]); // push 0; popfq
+        }
+        self.put(first, op.args[0], &op.args[1..3])?;
+        self.put(second, op.args[1], &op.args[2..3])?;
+        self.put(R::RCX, op.args[2], &[])?;
+        if size == 2 {
+            self.asm.bytes(&[0x66]);
+        }
+        self.asm.bytes(&[if compares && op.imm == 1 { 0xf2 } else { 0xf3 }]);
+        if size == 8 {
+            self.asm.bytes(&[0x48]);
+        }
+        self.asm.bytes(&[if size == 1 { opcode & !1 } else { opcode }]);
+        if compares {
+            for r in [first, second, R::RCX] {
+                self.regs.drop_register(r);
+            }
+            self.take_results(i);
+            self.take_flags(i)?;
+        }
+        Ok(())
     }
 
     /// The result of operation `i` is in this register, which was claimed.

@@ -136,20 +136,35 @@ pub fn compile(
     let plan = Plan::new(trace, start)?;
     let mut tuning = Tuning::default();
     for attempt in 0.. {
-        let lower = Lower::new(&plan, targets, environment, tuning.clone())?;
-        let (compiled, learned) = lower.run(start)?;
-        let better =
+        let mut lower = Lower::new(&plan, targets, environment, tuning.clone())?;
+        let (entry, body) = lower.main(start)?;
+        let learned = &lower.regs.learned;
+        let nothing_new =
             learned.stored_early.is_subset(&tuning.stored_early) && learned.memory_only.is_subset(&tuning.memory_only);
-        if learned.slots <= tuning.slots && (better || attempt >= 3) {
-            return Ok(compiled);
+        // Stubs need places of their own, which are known when they have been written: a few are set aside.
+        if learned.slots <= tuning.slots && (nothing_new || attempt >= 3) {
+            let compiled = lower.finish(entry, body);
+            let slots = match compiled? {
+                Finished::Done(compiled) => return Ok(compiled),
+                Finished::Slots(slots) => slots,
+            };
+            tuning.slots = slots;
+            continue;
         }
-        tuning.slots = tuning.slots.max(learned.slots);
+        tuning.slots = tuning.slots.max(learned.slots + 4);
         if attempt < 3 {
-            tuning.stored_early.extend(learned.stored_early);
-            tuning.memory_only.extend(learned.memory_only);
+            tuning.stored_early.extend(&learned.stored_early);
+            tuning.memory_only.extend(&learned.memory_only);
         }
     }
     unreachable!("the loop returns")
+}
+
+/// What became of an attempt.
+enum Finished {
+    Done(Compiled),
+    /// The frame is too small: it needs this many places.
+    Slots(u16),
 }
 
 /// An exit whose stub is still to be written.
@@ -248,7 +263,8 @@ impl<'a> Lower<'a> {
         })
     }
 
-    fn run(mut self, start: Start) -> Result<(Compiled, Tuning), LowerError> {
+    /// All but the stubs. Gives the addresses of the entry and the body.
+    fn main(&mut self, start: Start) -> Result<(u64, u64), LowerError> {
         let entry = self.asm.here();
         if start == Start::Anchor {
             self.asm.adjust_rsp(8);
@@ -270,18 +286,23 @@ impl<'a> Lower<'a> {
         self.regs.position = self.plan.end();
         self.lines.push((self.asm.here(), self.at as u32));
         self.end()?;
+        Ok((entry, body))
+    }
+
+    fn finish(mut self, entry: u64, body: u64) -> Result<Finished, LowerError> {
         let exits = self.stubs()?;
-        let learned = self.regs.learned;
+        if self.regs.learned.slots > self.tuning.slots {
+            return Ok(Finished::Slots(self.regs.learned.slots));
+        }
         let done = self.asm.finish()?;
-        let compiled = Compiled {
+        Ok(Finished::Done(Compiled {
             code: done.code,
             data: done.data,
             entry,
             body,
             exits,
             lines: self.lines,
-        };
-        Ok((compiled, learned))
+        }))
     }
 
     /// The entry registers that matter, and the flags.

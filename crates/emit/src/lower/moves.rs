@@ -136,9 +136,16 @@ fn single(asm: &mut Asm, m: &Move) -> Result<(), AsmError> {
 /// Makes all the moves as if at once. `spare` is a slot of 16 bytes, to break cycles that `xchg` cannot.
 pub(super) fn parallel(asm: &mut Asm, mut moves: Vec<Move>, mut spare: impl FnMut() -> u16) -> Result<(), AsmError> {
     moves.retain(|m| !m.is_nothing());
-    // What comes from nowhere waits: its destination may still be read, and nothing waits for it.
     while !moves.is_empty() {
-        let free = (0..moves.len()).find(|i| !moves.iter().any(|other| reads(other.from, moves[*i].to)));
+        // A register that is read is not to be overwritten yet.
+        let read = moves.iter().fold(0, |set, m| match m.from {
+            From::Reg(r) => set | r.bit(),
+            _ => set,
+        });
+        let free = (0..moves.len()).find(|i| match moves[*i].to {
+            To::Reg(r) => read & r.bit() == 0,
+            to => !moves.iter().any(|other| reads(other.from, to)),
+        });
         if let Some(i) = free {
             let m = moves.swap_remove(i);
             single(asm, &m)?;

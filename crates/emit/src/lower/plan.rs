@@ -132,6 +132,8 @@ pub(super) struct Plan<'a> {
     flag_depth: Vec<u8>,
     /// By operation: a condition that something wants as a value.
     valued: Vec<bool>,
+    /// By operation: an `and` of which only the flags are wanted, but for exits.
+    pub tested: Vec<bool>,
     /// Phis that begin as the stack pointer, but go on as something else.
     moving: HashSet<usize>,
 }
@@ -168,6 +170,7 @@ impl<'a> Plan<'a> {
             first_call: u32::MAX,
             flag_depth: vec![0; ids],
             valued: vec![false; n],
+            tested: vec![false; n],
             moving: HashSet::new(),
         };
         plan.mark_live();
@@ -177,6 +180,7 @@ impl<'a> Plan<'a> {
             }
         }
         plan.mark_valued();
+        plan.mark_tested();
         loop {
             plan.gets.clear();
             plan.writes.clear();
@@ -261,6 +265,11 @@ impl<'a> Plan<'a> {
     /// Whether it is there before the loop, and unchanged by it.
     pub(super) fn invariant(&self, id: Id) -> bool {
         self.defined(id) < self.head_position()
+    }
+
+    /// Whether it is a phi that only exits want.
+    pub(super) fn phi_of_exits(&self, id: Id) -> bool {
+        self.op(id).is_some_and(|op| op.code == Opcode::Phi) && self.first[id] == NONE
     }
 
     /// The first place in the chain of uses, to be moved on by [`Plan::next_use`].
@@ -372,6 +381,36 @@ impl<'a> Plan<'a> {
         }
     }
 
+    fn mark_tested(&mut self) {
+        use Opcode as O;
+        let trace = self.trace;
+        let mut other = vec![false; trace.ops.len()];
+        let mut mark = |value: Value| {
+            if let Some(i) = value.as_op() {
+                other[i] = true;
+            }
+        };
+        for (_, op) in trace.ops.iter().enumerate().filter(|(i, _)| self.live[*i]) {
+            let flags = op.code == O::FlagsLogic && op.args[0].as_op().is_some_and(|r| trace.ops[r].ty == op.ty);
+            match op.code {
+                O::Native => trace.natives[op.aux as usize].inputs.iter().for_each(|(_, v)| mark(*v)),
+                O::Call => self.snapshot(op).regs.iter().for_each(|(_, v)| mark(*v)),
+                _ => {}
+            }
+            if !flags {
+                op.operands().iter().for_each(|v| mark(*v));
+            }
+        }
+        self.phis.iter().for_each(|(_, next)| mark(*next));
+        match &trace.end {
+            End::Branch { cond: value, .. } | End::Jump { target: value, .. } => mark(*value),
+            _ => {}
+        }
+        for (i, op) in trace.ops.iter().enumerate() {
+            self.tested[i] = op.code == O::And && op.ty != Type::I1 && !other[i];
+        }
+    }
+
     fn mark_valued(&mut self) {
         use Opcode as O;
         let trace = self.trace;
@@ -466,8 +505,12 @@ impl<'a> Plan<'a> {
                 }
             }
             O::Lea if op.args[1].is_none() && !op.args[0].is_none() => {
-                if let Some(Kind::Stack(offset)) = self.kind_of(op.args[0]) {
-                    self.kind[i] = Kind::Stack(offset.wrapping_add(i64::from(op.aux)));
+                let sum = match self.kind_of(op.args[0]) {
+                    Some(Kind::Stack(offset)) => offset.wrapping_add(i64::from(op.aux)),
+                    _ => i64::MAX,
+                };
+                if sum.unsigned_abs() < 1 << 27 {
+                    self.kind[i] = Kind::Stack(sum);
                 }
             }
             O::Trunc => self.share(i, op.args[0], None),
@@ -597,8 +640,8 @@ impl<'a> Plan<'a> {
 
     /// What an exit wants.
     pub(super) fn visit_exit(&self, snapshot: &Snapshot, place: Place, wanted: &mut dyn FnMut(Id, Option<u32>)) {
-        for reg in Reg::all() {
-            match snapshot.get(reg) {
+        for (reg, listed) in registers(snapshot) {
+            match listed {
                 Some(_) if reg == Reg::FLAGS && self.flags.in_exit(place.at) => {}
                 Some(value) => self.visit(value, How::Flags(STATUS), place, wanted),
                 None if reg == Reg::FLAGS => {
@@ -773,8 +816,8 @@ impl<'a> Plan<'a> {
     fn use_call(&mut self, snapshot: &Snapshot, position: u32) {
         let mut wanted = Vec::new();
         let mut push = |id: Id, _: Option<u32>| wanted.push(id);
-        for reg in Reg::all().filter(|reg| reg.is_gpr() || reg.is_xmm()) {
-            match snapshot.get(reg) {
+        for (reg, listed) in registers(snapshot).filter(|(reg, _)| reg.is_gpr() || reg.is_xmm()) {
+            match listed {
                 Some(value) => self.visit(value, How::Plain, Place::main(position), &mut push),
                 None if self.call_takes_entry(reg) => push(self.entry(reg), None),
                 None => {}
@@ -868,6 +911,12 @@ impl<'a> Plan<'a> {
         let quiet = self.writes[i] == self.writes[(at as usize - 1).min(self.writes.len() - 1)];
         (same_side && quiet && !self.fold_taken[at as usize]).then_some(at)
     }
+}
+
+/// All registers in order, with what a snapshot says of them.
+pub(super) fn registers(snapshot: &Snapshot) -> impl Iterator<Item = (Reg, Option<Value>)> {
+    let mut listed = snapshot.regs.iter().peekable();
+    Reg::all().map(move |reg| (reg, listed.next_if(|(other, _)| *other == reg).map(|(_, value)| *value)))
 }
 
 /// Where registers are kept.

@@ -10,7 +10,7 @@
 //! A value that loses its register is stored at that point, once: values do not change. A loop that does so in every
 //! round for a value from before it is compiled again, with that value stored before the loop ([`Tuning`]).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use redmagic_ir::Type;
 
@@ -45,7 +45,8 @@ pub(super) struct Tuning {
     pub slots: u16,
     /// Values that the loop would store in every round: they are stored before it.
     pub stored_early: HashSet<Id>,
-    /// Of those, the ones that had lost their registers before they were used: they enter the loop in memory only.
+    /// Of those, the ones that had lost their registers before they were used: they enter the loop in memory only. And
+    /// phis that only exits want, and that lost theirs: they are in memory always.
     pub memory_only: HashSet<Id>,
 }
 
@@ -65,6 +66,8 @@ pub(super) struct Registers {
     touched: Vec<Id>,
     /// Slots of the main line: an exit's own are above.
     main_slots: u16,
+    /// Phis in memory.
+    pub phi_slots: HashMap<u32, u16>,
 }
 
 /// Bytes that a value takes in the frame.
@@ -86,6 +89,7 @@ impl Registers {
             in_exit: false,
             touched: Vec::new(),
             main_slots: 0,
+            phi_slots: HashMap::new(),
         }
     }
 
@@ -255,7 +259,13 @@ impl Registers {
             return Ok(());
         };
         let ty = plan.ty(id);
-        let slot = self.new_slot(ty);
+        // Best in the place that it is to have in the next round.
+        let wanted = self.phi_slots.get(&plan.next_of[id]).copied();
+        let free = &mut self.free[usize::from(slot_bytes(ty) == 16)];
+        let slot = match wanted.and_then(|slot| free.iter().position(|other| *other == slot)) {
+            Some(at) => free.swap_remove(at),
+            None => self.new_slot(ty),
+        };
         self.loc[id].slot = Some(slot);
         asm.store(Registers::slot_mem(slot), slot_bytes(ty), r)
     }
@@ -336,6 +346,8 @@ impl Registers {
                 if self.loc[id].slot.is_none() {
                     self.learned.stored_early.insert(id);
                 }
+            } else if inside && plan.phi_of_exits(id) {
+                self.learned.memory_only.insert(id);
             }
             self.store(plan, asm, id)?;
         }

@@ -288,6 +288,11 @@ impl Machine {
         }
         write(END_SLOT, &(LAND + END * 16).to_le_bytes());
         write(RESTART_SLOT, &(LAND + RESTART * 16).to_le_bytes());
+        const ARCH_SET_GS: i64 = 0x1001;
+        // SAFETY: nothing in this process uses gs; the call takes two integers.
+        if unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_GS, BUFFER) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
         install();
         Ok(Machine { _private: () })
     }
