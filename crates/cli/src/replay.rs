@@ -132,7 +132,7 @@ fn optimised(
         turns: 1024,
         anchor_call: end_ip(recording),
     };
-    optimise::optimise(recording, &facts, place, passes, after)
+    optimise::optimise(recording, &facts, place, passes, Some(after))
 }
 
 fn end_ip(recording: &Recording) -> u64 {

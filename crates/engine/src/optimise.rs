@@ -153,13 +153,15 @@ pub fn optimise(
     facts: &Facts<'_>,
     place: Place<'_>,
     passes: &[&str],
-    after: &mut dyn FnMut(&'static str, &Trace),
+    mut after: Option<&mut dyn FnMut(&'static str, &Trace)>,
 ) -> Result<Optimized, OptimiseError> {
     let (trace, stop) = lift::lift(recording)?;
     if let Some(stop) = stop {
         return Err(OptimiseError::Stopped(stop));
     }
-    after("lifted", &trace);
+    if let Some(after) = &mut after {
+        after("lifted", &trace);
+    }
     let observed = observe::observe(&trace, recording);
     let constants = RecordedConstants::of(recording, facts);
     let input = Input {

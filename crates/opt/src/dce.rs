@@ -99,16 +99,19 @@ pub fn dce(trace: Trace) -> Trace {
 pub(crate) fn keep(mut trace: Trace, kept: &[bool]) -> Trace {
     let mut map = vec![Value::NONE; trace.ops.len()];
     let mut count = 0;
+    // How many stay before each operation.
+    let mut before = Vec::with_capacity(kept.len() + 1);
     for (index, kept) in kept.iter().enumerate() {
+        before.push(count as u32);
         if *kept {
             map[index] = Value::op(count);
             count += 1;
         }
     }
+    before.push(count as u32);
     let origins = std::mem::take(&mut trace.origins);
-    let new_index = |old: u32| kept[..(old as usize).min(kept.len())].iter().filter(|k| **k).count() as u32;
     for (first, pc) in origins {
-        let first = new_index(first);
+        let first = before[(first as usize).min(kept.len())];
         match trace.origins.last_mut() {
             Some(last) if last.0 == first => last.1 = pc,
             _ => trace.origins.push((first, pc)),

@@ -52,10 +52,10 @@ pub struct Optimized {
 /// # Errors
 /// When the trace cannot go the way that it was recorded, or a name is unknown.
 pub fn optimize(trace: &Trace, input: &Input<'_>, passes: &[&str]) -> Result<Optimized, Failed> {
-    optimize_with(trace, input, passes, &mut |_, _| {})
+    optimize_with(trace, input, passes, None)
 }
 
-/// The same; `after` sees the trace after each stage.
+/// The same; `after` sees the trace after each stage. After the forward chain it has all that is found dead later.
 ///
 /// # Errors
 /// As [`optimize`].
@@ -63,7 +63,7 @@ pub fn optimize_with(
     trace: &Trace,
     input: &Input<'_>,
     passes: &[&str],
-    after: &mut dyn FnMut(&'static str, &Trace),
+    mut after: Option<&mut dyn FnMut(&'static str, &Trace)>,
 ) -> Result<Optimized, Failed> {
     let mut chain = Vec::new();
     let mut backward: Vec<(&'static str, Backward)> = Vec::new();
@@ -81,9 +81,11 @@ pub fn optimize_with(
         }
     }
     let mut counts = vec![("lifted", trace.ops.len())];
-    let mut note = |stage: &'static str, trace: &Trace, after: &mut dyn FnMut(&'static str, &Trace)| {
+    let mut note = |stage: &'static str, trace: &Trace| {
         counts.push((stage, trace.ops.len()));
-        after(stage, trace);
+        if let Some(after) = &mut after {
+            after(stage, trace);
+        }
     };
     let loops = peels && matches!(trace.end, End::Repeat { .. }) && peel::possible(trace);
     // Guards against overlap are for loops, where most can stand before the head. Once with all of them, to see which are
@@ -101,12 +103,11 @@ pub fn optimize_with(
     cx.memory.denied = denied;
     let straight = cx.feed_trace(trace)?;
     let straight_facts = cx.memory.facts.clone();
-    let head = dce::dce(straight.clone());
-    note("forward", &head, after);
+    note("forward", &straight);
     let mut out = if loops {
         match peel::peel(&straight, &mut cx) {
             Ok(peeled) => {
-                note("peel", &peeled, after);
+                note("peel", &peeled);
                 peeled
             }
             // It never goes round twice in the same way: what there is of it stays as it is.
@@ -122,7 +123,7 @@ pub fn optimize_with(
     let relied_on = cx.relied_on();
     for (name, pass) in backward {
         out = pass(out, &cx.memory.facts);
-        note(name, &out, after);
+        note(name, &out);
     }
     Ok(Optimized {
         trace: out.normalized(),

@@ -215,7 +215,7 @@ impl Engine {
             anchor_call: target.ip,
             turns: self.params.turns,
         };
-        let optimised = optimise::optimise(recording, &facts, place, redmagic_opt::PASSES, &mut |_, _| {})?;
+        let optimised = optimise::optimise(recording, &facts, place, redmagic_opt::PASSES, None)?;
         let blocks = optimised
             .relied_on
             .iter()
