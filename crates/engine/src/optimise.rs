@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use redmagic_ir::{Reg, Trace};
-use redmagic_opt::{Constant, ConstantMemory, Failed, Input, Optimized};
+use redmagic_opt::{After, Constant, ConstantMemory, Failed, Input, Optimized};
 use redmagic_proto::registry::KIND_CONSTANT_MEMORY;
 use redmagic_record::recording::{AccessKind, ConstantBlock, Recording, Step};
 
@@ -153,7 +153,7 @@ pub fn optimise(
     facts: &Facts<'_>,
     place: Place<'_>,
     passes: &[&str],
-    mut after: Option<&mut dyn FnMut(&'static str, &Trace)>,
+    mut after: Option<After<'_>>,
 ) -> Result<Optimized, OptimiseError> {
     let (trace, stop) = lift::lift(recording)?;
     if let Some(stop) = stop {

@@ -33,6 +33,9 @@ use rustc_hash::FxHashSet;
 /// A pass over the whole trace, after the forward chain.
 type Backward = fn(Trace, &Facts) -> Trace;
 
+/// Sees the trace after a stage, which it is told the name of.
+pub type After<'a> = &'a mut dyn FnMut(&'static str, &Trace);
+
 /// The passes by name, in their usual order.
 pub const PASSES: &[&str] = &["fold", "constants", "known", "gvn", "memory", "peel", "sink", "dce"];
 
@@ -63,7 +66,7 @@ pub fn optimize_with(
     trace: &Trace,
     input: &Input<'_>,
     passes: &[&str],
-    mut after: Option<&mut dyn FnMut(&'static str, &Trace)>,
+    mut after: Option<After<'_>>,
 ) -> Result<Optimized, Failed> {
     let mut chain = Vec::new();
     let mut backward: Vec<(&'static str, Backward)> = Vec::new();
