@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use redmagic_ir::{Reg, Trace};
+use redmagic_ir::Reg;
 use redmagic_opt::{After, Constant, ConstantMemory, Failed, Input, Optimized};
 use redmagic_proto::registry::KIND_CONSTANT_MEMORY;
 use redmagic_record::recording::{AccessKind, ConstantBlock, Recording, Step};
