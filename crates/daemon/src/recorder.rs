@@ -21,7 +21,7 @@ use redmagic_engine::graph::Origin;
 use redmagic_engine::params::Params;
 use redmagic_engine::policy::RETURNS_TWICE;
 use redmagic_engine::policy::{Functions, Lessons, Policy};
-use redmagic_engine::{Engine, Finished, Job};
+use redmagic_engine::{Begun, Engine, Finished, Job};
 use redmagic_proto::api::ApiFn;
 use redmagic_proto::control::{PARK_POSTED, ParkArea};
 use redmagic_record::abort::{Abort, Aborted, Who};
@@ -545,7 +545,16 @@ impl<'a> Scene<'a> {
 
 fn finish(session: &Session, job: &Job, recording: &Result<Recording, Aborted>, lessons: &Lessons, took: Duration) {
     let result = recording.as_ref().map_err(|aborted| (aborted.reason, aborted.steps));
-    let finished = lock(&session.engine).finish(job, result, lessons, took);
+    // The engine answers other threads while this one compiles.
+    let begun = lock(&session.engine).begin(job, result, lessons, took);
+    let finished = match (begun, recording) {
+        (Begun::Finished(finished), _) => finished,
+        (Begun::Draft(draft), Ok(recording)) => {
+            let compilation = draft.compile(job, recording);
+            lock(&session.engine).publish(job, recording, *draft, compilation)
+        }
+        (Begun::Draft(_), Err(_)) => unreachable!("a draft is made of a recording"),
+    };
     match finished {
         Finished::Installed(trace) => {
             let (code, bytes, operations) = lock(&session.engine).code_of(trace);

@@ -55,7 +55,49 @@ pub struct Room {
     pub data: u64,
 }
 
+/// What is free, for those who compile while nobody may wait for the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    base: u64,
+    front: usize,
+    back: usize,
+    len: usize,
+}
+
+impl Space {
+    /// Room for at most that much code and data. Nothing is taken yet: [`CodeCache::install`]
+    /// takes what is needed.
+    ///
+    /// # Errors
+    /// [`CacheError::Full`].
+    pub fn room(&self, code_bytes: usize, data_words: usize) -> Result<Room, CacheError> {
+        let full = CacheError::Full { bytes: self.len };
+        let front = self.front.next_multiple_of(64);
+        let Some(back) = self.back.checked_sub(data_words * 8) else {
+            return Err(full);
+        };
+        // A cache line stays between code and data: see `asm` on why they do not share one.
+        if front + code_bytes + 64 > back {
+            return Err(full);
+        }
+        Ok(Room {
+            code: self.base + front as u64,
+            data: self.base + back as u64,
+        })
+    }
+}
+
 impl CodeCache {
+    /// What is free now.
+    pub fn space(&self) -> Space {
+        Space {
+            base: self.base,
+            front: self.front,
+            back: self.back,
+            len: self.code.len(),
+        }
+    }
+
     /// Over fresh, zeroed regions; `base` is the target's address of `code`.
     pub fn new(code: SharedMemory, entries: SharedMemory, base: u64) -> CodeCache {
         let back = code.len();
@@ -91,19 +133,7 @@ impl CodeCache {
     /// # Errors
     /// [`CacheError::Full`].
     pub fn room(&self, code_bytes: usize, data_words: usize) -> Result<Room, CacheError> {
-        let front = self.front.next_multiple_of(64);
-        let back = self
-            .back
-            .checked_sub(data_words * 8)
-            .ok_or(CacheError::Full { bytes: self.code.len() })?;
-        // A cache line stays between code and data: see `asm` on why they do not share one.
-        if front + code_bytes + 64 > back {
-            return Err(CacheError::Full { bytes: self.code.len() });
-        }
-        Ok(Room {
-            code: self.base + front as u64,
-            data: self.base + back as u64,
-        })
+        self.space().room(code_bytes, data_words)
     }
 
     /// Writes code and data into room that was just given. Nothing refers to it yet.

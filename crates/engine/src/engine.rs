@@ -2,9 +2,12 @@
 
 mod install;
 
+pub use install::{Begun, Draft};
+
 use std::collections::BTreeMap;
 use std::mem::offset_of;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -141,13 +144,13 @@ pub struct Engine {
     environment: ExitEnvironment,
     thread: ThreadOffsets,
     graph: Graph,
-    declared: Declarations,
+    declared: Arc<Declarations>,
     /// Functions learnt to be better kept as calls.
     learnt: Functions,
     /// The constant memory that a root's tree relies on, or that its id lies in.
     relied_on: BTreeMap<TraceId, Vec<ConstantRange>>,
     /// Read-only mappings of files.
-    read_only: Vec<Range<u64>>,
+    read_only: Arc<[Range<u64>]>,
     /// The target's address of the generation of constant memory.
     generation_address: u64,
     /// The generation for which the live roots are valid.
@@ -181,10 +184,10 @@ impl Engine {
             },
             control: setup.control,
             graph: Graph::default(),
-            declared: Declarations::default(),
+            declared: Arc::default(),
             learnt: Functions::default(),
             relied_on: BTreeMap::new(),
-            read_only: Vec::new(),
+            read_only: Arc::new([]),
             generation_address: setup.control_address + offset_of!(Control, generation) as u64,
             generation: 0,
             counts: Counts::default(),
@@ -235,7 +238,7 @@ impl Engine {
 
     /// Takes note of the read-only mappings of files.
     pub fn set_read_only(&mut self, ranges: Vec<Range<u64>>) {
-        self.read_only = ranges;
+        self.read_only = ranges.into();
     }
 
     /// The counter of an anchor after `aborts` aborted recordings.
@@ -406,7 +409,8 @@ impl Engine {
         self.set_exit_counter(number, NEVER);
     }
 
-    /// Takes a finished recording, or the reason why there is none.
+    /// Takes a finished recording, or the reason why there is none, compiles and installs. Whoever must not wait for the
+    /// compiler meanwhile calls [`Engine::begin`], [`Draft::compile`] and [`Engine::publish`] in place of this.
     pub fn finish(
         &mut self,
         job: &Job,
@@ -414,8 +418,25 @@ impl Engine {
         lessons: &Lessons,
         took: Duration,
     ) -> Finished {
+        match self.begin(job, recording, lessons, took) {
+            Begun::Finished(finished) => finished,
+            Begun::Draft(draft) => {
+                let recording = recording.expect("a draft is made of a recording");
+                let code = draft.compile(job, recording);
+                self.publish(job, recording, *draft, code)
+            }
+        }
+    }
+
+    /// Takes a finished recording, or the reason why there is none, and prepares compiling.
+    pub fn begin(
+        &mut self,
+        job: &Job,
+        recording: Result<&Recording, (Abort, usize)>,
+        lessons: &Lessons,
+        took: Duration,
+    ) -> Begun {
         self.counts.recording += took;
-        let started = Instant::now();
         let mut learnt = false;
         for function in &lessons.residual {
             learnt |= self.learnt.residual.insert(*function);
@@ -424,27 +445,21 @@ impl Engine {
             // One more turn of it, and it asks.
             self.set_hotness(inner.id, 1);
         }
-        let result = match recording {
+        let reason = match recording {
             Ok(recording) => {
                 self.counts.instructions += recording.steps.len() as u64;
-                self.compile(job, recording)
+                match self.prepare(job, recording, learnt) {
+                    Ok(draft) => return Begun::Draft(Box::new(draft)),
+                    Err(reason) => reason,
+                }
             }
             Err((reason, steps)) => {
                 self.counts.instructions += steps as u64;
-                Err(reason)
+                reason
             }
         };
-        self.counts.compiling += started.elapsed();
-        match result {
-            Ok(trace) => {
-                self.counts.first_trace.get_or_insert(self.start.elapsed());
-                Finished::Installed(trace)
-            }
-            Err(reason) => {
-                self.failed(job, reason, learnt);
-                Finished::Failed(reason)
-            }
-        }
+        self.failed(job, reason, learnt);
+        Begun::Finished(Finished::Failed(reason))
     }
 
     /// Notes a failure: backs off, and in the end gives up.
@@ -497,7 +512,7 @@ impl Engine {
     /// Takes in what the program has declared since, and drops the roots of bytecode that
     /// is no longer there.
     pub fn redeclare(&mut self, declared: Declarations) {
-        self.declared = declared;
+        self.declared = Arc::new(declared);
         let gone = |block: &ConstantRange| self.declared.constant_at(block.start) != Some(*block);
         let stale: Vec<TraceId> = self
             .relied_on

@@ -19,5 +19,5 @@ pub mod policy;
 pub mod registry;
 pub mod unwind;
 
-pub use engine::{Decision, Engine, Finished, Hostile, Job, Request, Setup};
+pub use engine::{Begun, Decision, Draft, Engine, Finished, Hostile, Job, Request, Setup};
 pub use params::Params;

@@ -1,5 +1,9 @@
 //! From a recording to installed code: optimised if that can be had, else copied.
 
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use redmagic_emit::copy::{self, Compiled, CopyError, End as CopyEnd, Environment, Op, Start};
 use redmagic_emit::lower::{self, Target, Targets};
 use redmagic_proto::ApiFn;
@@ -7,30 +11,142 @@ use redmagic_proto::control::EXIT_COUNTERS;
 use redmagic_record::abort::Abort;
 use redmagic_record::recording::{ConstantBlock, End, Recording, Step};
 
-use super::{Engine, Job};
-use crate::cache::{CacheError, Room};
+use super::{Engine, Finished, Job};
+use crate::cache::{CacheError, Room, Space};
 use crate::fold::{self, Facts};
-use crate::graph::{AnchorKey, AnchorState, ExitState, Link, Origin, Trace, TraceId};
-use crate::registry::ConstantRange;
+use crate::graph::{AnchorKey, AnchorState, ExitState, Link, Origin, Slot, Trace, TraceId};
+use crate::params::Params;
+use crate::registry::{ConstantRange, Declarations};
 use crate::{optimise, plan};
 
+/// What becomes of a recording at first.
+#[derive(Debug)]
+pub enum Begun {
+    /// It is done with.
+    Finished(Finished),
+    /// It is to be compiled.
+    Draft(Box<Draft>),
+}
+
+/// All that compiling a recording needs of the engine, so that the engine is free meanwhile. Nothing else may be compiled
+/// between [`Engine::begin`] and [`Engine::publish`].
+#[derive(Debug)]
+pub struct Draft {
+    link: Link,
+    /// The slot of the anchor that it leads to.
+    slot: Option<Slot>,
+    root: TraceId,
+    /// Address of the word with the generation that its tree is valid for.
+    valid: u64,
+    learnt: bool,
+    /// Whether what is declared is what was when the job was made.
+    current: bool,
+    generation: u64,
+    generation_address: u64,
+    declared: Arc<Declarations>,
+    read_only: Arc<[Range<u64>]>,
+    params: Params,
+    space: Space,
+    environment: Environment,
+}
+
+/// Compiled code, not installed yet, and how long it took.
+#[derive(Debug)]
+pub struct Compilation {
+    result: Result<Code, InstallError>,
+    not_optimised: Option<&'static str>,
+    took: Duration,
+}
+
 impl Engine {
-    pub(super) fn compile(&mut self, job: &Job, recording: &Recording) -> Result<TraceId, Abort> {
-        self.install(job, recording).map_err(|error| {
-            tracing::debug!(%error, "not compiled");
-            match error {
-                InstallError::Cache(CacheError::Full { .. }) => {
-                    self.full = true;
-                    Abort::CacheFull
-                }
-                InstallError::Cache(CacheError::EntriesFull { .. }) => Abort::EntriesFull,
-                InstallError::Copy(CopyError::Asm(_)) => Abort::OutOfReach,
-                InstallError::Copy(CopyError::Unsupported { .. }) => Abort::UnsupportedInstruction,
-                InstallError::Copy(CopyError::OpenMerge) => Abort::OpenMerge,
-                InstallError::Plan(reason, _) => reason,
-                InstallError::Recording => Abort::Policy,
+    /// What a draft needs.
+    pub(super) fn prepare(&mut self, job: &Job, recording: &Recording, learnt: bool) -> Result<Draft, Abort> {
+        self.draft(job, recording, learnt).map_err(|error| self.reason(error))
+    }
+
+    fn reason(&mut self, error: InstallError) -> Abort {
+        tracing::debug!(%error, "not compiled");
+        match error {
+            InstallError::Cache(CacheError::Full { .. }) => {
+                self.full = true;
+                Abort::CacheFull
             }
+            InstallError::Cache(CacheError::EntriesFull { .. }) => Abort::EntriesFull,
+            InstallError::Copy(CopyError::Asm(_)) => Abort::OutOfReach,
+            InstallError::Copy(CopyError::Unsupported { .. }) => Abort::UnsupportedInstruction,
+            InstallError::Copy(CopyError::OpenMerge) => Abort::OpenMerge,
+            InstallError::Plan(reason, _) => reason,
+            InstallError::Recording => Abort::Policy,
+        }
+    }
+
+    fn draft(&mut self, job: &Job, recording: &Recording, learnt: bool) -> Result<Draft, InstallError> {
+        let link = self.link(recording)?;
+        let slot = match link {
+            Link::Anchor(key) => self.graph.anchors[&key].slot,
+            Link::Native(_) => None,
+        };
+        let root = match job.origin {
+            Origin::Root(_) => self.graph.traces.len() as TraceId,
+            Origin::Side { parent, .. } => self.graph.traces[parent as usize].root,
+        };
+        self.check_tree(job, root)?;
+        let valid = match job.origin {
+            Origin::Root(_) => self.cache.new_slot(self.generation)?,
+            Origin::Side { .. } => self.graph.traces[root as usize].valid,
+        };
+        Ok(Draft {
+            link,
+            slot,
+            root,
+            valid,
+            learnt,
+            current: job.generation == self.current_generation() && job.generation == self.generation,
+            generation: self.generation,
+            generation_address: self.generation_address,
+            declared: Arc::clone(&self.declared),
+            read_only: Arc::clone(&self.read_only),
+            params: self.params.clone(),
+            space: self.cache.space(),
+            environment: Environment {
+                base: 0,
+                data_base: 0,
+                first_exit: self.graph.exits.len() as u32,
+                exits: self.environment,
+                thread: self.thread,
+            },
         })
+    }
+
+    /// Refuses side traces of a tree that came to its end meanwhile.
+    fn check_tree(&self, job: &Job, root: TraceId) -> Result<(), InstallError> {
+        match job.origin {
+            Origin::Side { .. } if self.graph.traces[root as usize].dropped => Err(InstallError::Recording),
+            _ => Ok(()),
+        }
+    }
+
+    /// Installs what was compiled.
+    pub fn publish(&mut self, job: &Job, recording: &Recording, draft: Draft, compilation: Compilation) -> Finished {
+        self.counts.compiling += compilation.took;
+        if let Some(kind) = compilation.not_optimised {
+            *self.counts.not_optimised.entry(kind).or_default() += 1;
+        }
+        let learnt = draft.learnt;
+        let installed = compilation
+            .result
+            .and_then(|code| self.install(job, recording, &draft, code))
+            .map_err(|error| self.reason(error));
+        match installed {
+            Ok(trace) => {
+                self.counts.first_trace.get_or_insert(self.start.elapsed());
+                Finished::Installed(trace)
+            }
+            Err(reason) => {
+                self.failed(job, reason, learnt);
+                Finished::Failed(reason)
+            }
+        }
     }
 
     /// Where the code of a trace is, how many bytes it has, and how many operations it was made from if it was optimised.
@@ -62,32 +178,26 @@ impl Engine {
         })
     }
 
-    fn install(&mut self, job: &Job, recording: &Recording) -> Result<TraceId, InstallError> {
+    fn install(
+        &mut self,
+        job: &Job,
+        recording: &Recording,
+        draft: &Draft,
+        code: Code,
+    ) -> Result<TraceId, InstallError> {
         let id = self.graph.traces.len() as TraceId;
         let first_exit = self.graph.exits.len() as u32;
-        let link = self.link(recording)?;
-        let root = match job.origin {
-            Origin::Root(_) => id,
-            Origin::Side { parent, .. } => self.graph.traces[parent as usize].root,
-        };
-        if root != id && self.graph.traces[root as usize].dropped {
-            // While it was recorded, its tree came to its end.
+        let (link, root, valid) = (draft.link, draft.root, draft.valid);
+        assert!(
+            draft.space == self.cache.space() && draft.environment.first_exit == first_exit,
+            "something else was compiled meanwhile"
+        );
+        self.check_tree(job, root)?;
+        let gone = |block: &ConstantRange| self.declared.constant_at(block.start) != Some(*block);
+        if draft.generation != self.generation || code.blocks.iter().any(gone) {
+            // Constant memory ended while it was compiled.
             return Err(InstallError::Recording);
         }
-        let valid = match job.origin {
-            Origin::Root(_) => self.cache.new_slot(self.generation)?,
-            Origin::Side { .. } => self.graph.traces[root as usize].valid,
-        };
-        let code = match self.optimise(job, recording, link, valid) {
-            Ok(code) => code,
-            Err(reason) => {
-                tracing::debug!(%reason, "not optimised");
-                if self.params.optimise != 0 {
-                    *self.counts.not_optimised.entry(reason.kind()).or_default() += 1;
-                }
-                self.copy(job, recording, link, valid)?
-            }
-        };
         let (room, compiled) = (code.room, code.compiled);
         if first_exit as usize + compiled.exits.len() > EXIT_COUNTERS {
             return Err(CacheError::Full { bytes: EXIT_COUNTERS }.into());
@@ -155,40 +265,67 @@ impl Engine {
         Ok(id)
     }
 
+    /// The constant memory that a recording has read, for its file.
+    pub fn constant_blocks(&self, recording: &Recording) -> Vec<ConstantBlock> {
+        let facts = Facts {
+            declared: &self.declared,
+            read_only: &self.read_only,
+            generation: (0, 0),
+        };
+        crate::optimise::constant_blocks(recording, &facts)
+    }
+}
+
+impl Draft {
+    /// Compiles: optimised if that can be had, else copied.
+    pub fn compile(&self, job: &Job, recording: &Recording) -> Compilation {
+        let started = Instant::now();
+        let mut not_optimised = None;
+        let result = match self.optimise(job, recording) {
+            Ok(code) => Ok(code),
+            Err(reason) => {
+                tracing::debug!(%reason, "not optimised");
+                not_optimised = (self.params.optimise != 0).then(|| reason.kind());
+                self.copy(job, recording)
+            }
+        };
+        Compilation {
+            result,
+            not_optimised,
+            took: started.elapsed(),
+        }
+    }
+
     /// Compiles with `compile`: once for the size, once for good.
     fn place<E: From<CacheError>>(
-        &mut self,
+        &self,
         code_bytes: usize,
         words: usize,
         compile: &dyn Fn(&Environment) -> Result<Compiled, E>,
     ) -> Result<(Room, Compiled), E> {
-        let generous = self.cache.room(code_bytes, words)?;
-        let mut environment = Environment {
-            base: generous.code,
-            data_base: generous.data,
-            first_exit: self.graph.exits.len() as u32,
-            exits: self.environment,
-            thread: self.thread,
-        };
+        let generous = self.space.room(code_bytes, words)?;
+        let mut environment = self.environment;
+        environment.base = generous.code;
+        environment.data_base = generous.data;
         let draft = compile(&environment)?;
-        let room = self.cache.room(draft.code.len() + 64, draft.data.len())?;
+        let room = self.space.room(draft.code.len() + 64, draft.data.len())?;
         environment.base = room.code;
         environment.data_base = room.data;
         Ok((room, compile(&environment)?))
     }
 
     /// The optimised tier.
-    fn optimise(&mut self, job: &Job, recording: &Recording, link: Link, valid: u64) -> Result<Code, NotOptimised> {
-        if self.params.optimise == 0 || !self.is_current(job) {
+    fn optimise(&self, job: &Job, recording: &Recording) -> Result<Code, NotOptimised> {
+        if self.params.optimise == 0 || !self.current {
             return Err(NotOptimised::Off);
         }
         let merges = |step: &Step| matches!(step, Step::Shim(call) if [ApiFn::BeginMergeBlock, ApiFn::EndMergeBlock].iter().any(|api| call.api.0 == *api as u8));
         if recording.steps.iter().any(merges) {
             return Err(NotOptimised::MergeBlock);
         }
-        let target = match link {
-            Link::Anchor(key) => {
-                let slot = self.graph.anchors[&key].slot.expect("just made");
+        let target = match self.link {
+            Link::Anchor(_) => {
+                let slot = self.slot.expect("an anchor has a slot");
                 Target {
                     ip: slot.native,
                     slot: slot.address,
@@ -201,7 +338,7 @@ impl Engine {
         let facts = Facts {
             declared: &self.declared,
             read_only: &self.read_only,
-            generation: (self.generation_address, valid),
+            generation: (self.generation_address, self.valid),
         };
         let entry = match job.origin {
             Origin::Root(key) if self.declared.constant_at(key.id).is_some() => {
@@ -243,17 +380,17 @@ impl Engine {
     }
 
     /// The copy tier.
-    fn copy(&mut self, job: &Job, recording: &Recording, link: Link, valid: u64) -> Result<Code, InstallError> {
+    fn copy(&self, job: &Job, recording: &Recording) -> Result<Code, InstallError> {
         let ops = plan::plan(recording).map_err(|(reason, ip)| InstallError::Plan(reason, ip))?;
-        let folded = self.fold(job, recording, &ops, link, valid);
+        let folded = self.fold(job, recording, &ops);
         let (ops, left_out, blocks, argument) = match folded {
             Some(folded) => (folded.ops, folded.left_out, folded.blocks, folded.argument),
             None => (ops, 0, Vec::new(), None),
         };
-        let end = match link {
+        let end = match self.link {
             Link::Native(target) => CopyEnd::Native { target },
             Link::Anchor(key) => {
-                let slot = self.graph.anchors[&key].slot.expect("just made");
+                let slot = self.slot.expect("an anchor has a slot");
                 let guarded = argument != Some(key.id);
                 CopyEnd::Anchor {
                     ip: slot.native,
@@ -276,25 +413,9 @@ impl Engine {
         })
     }
 
-    /// Whether what was declared when the job was made is what is known now: it may have ended while it was recorded, or
-    /// not been read yet.
-    fn is_current(&self, job: &Job) -> bool {
-        job.generation == self.current_generation() && job.generation == self.generation
-    }
-
-    /// The constant memory that a recording has read, for its file.
-    pub fn constant_blocks(&self, recording: &Recording) -> Vec<ConstantBlock> {
-        let facts = Facts {
-            declared: &self.declared,
-            read_only: &self.read_only,
-            generation: (0, 0),
-        };
-        crate::optimise::constant_blocks(recording, &facts)
-    }
-
     /// Leaves out of a trace what is known, if that may be relied on.
-    fn fold(&self, job: &Job, recording: &Recording, ops: &[Op], link: Link, valid: u64) -> Option<fold::Folded> {
-        if self.params.fold == 0 || !self.is_current(job) {
+    fn fold(&self, job: &Job, recording: &Recording, ops: &[Op]) -> Option<fold::Folded> {
+        if self.params.fold == 0 || !self.current {
             return None;
         }
         let start: Vec<(u8, u64)> = match job.origin {
@@ -310,9 +431,9 @@ impl Engine {
         let facts = Facts {
             declared: &self.declared,
             read_only: &self.read_only,
-            generation: (self.generation_address, valid),
+            generation: (self.generation_address, self.valid),
         };
-        let native = matches!(link, Link::Native(_));
+        let native = matches!(self.link, Link::Native(_));
         Some(fold::fold(recording, ops, &start, job.ip, native, &facts))
     }
 }
@@ -330,6 +451,7 @@ enum InstallError {
 }
 
 /// Compiled code, not installed yet.
+#[derive(Debug)]
 struct Code {
     room: Room,
     compiled: Compiled,
