@@ -6,7 +6,7 @@
 //! * `ir`: [`ir()`], a trace as text.
 //! * `lift`: [`lift()`], x86 instructions to a trace.
 //! * `eval`: [`eval()`], a trace and a state to the state after it.
-//! * `copy`: the copy tier; its driver is a test of `crates/emit`.
+//! * `copy`, `emit`: the two tiers that make code; their driver is a test of `crates/emit`.
 
 mod eval;
 mod lift;

@@ -108,6 +108,18 @@ impl<'a> Lower<'a> {
             self.asm.ins(Ins::new(0x8f), 0, mem.into(), &[])?;
             kept = Some(mem);
         }
+        self.exit_hints.clear();
+        if !pending.sunk.is_empty() {
+            let listed = pending
+                .snapshot
+                .regs
+                .iter()
+                .filter(|(reg, _)| reg.is_gpr() || reg.is_xmm());
+            let hints = listed.filter(|(_, value)| value.as_op().is_some());
+            self.exit_hints = hints
+                .map(|(reg, value)| (self.plan.id(*value), R(reg.index() as u8)))
+                .collect();
+        }
         for id in &pending.sunk {
             self.emit(*id)?;
             self.regs.relock(0);

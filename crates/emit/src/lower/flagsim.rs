@@ -123,8 +123,17 @@ impl FlagState {
                 aux: 0,
                 args: [*cond, Value::NONE, Value::NONE, Value::NONE],
             };
-            now = state.want(plan, position, flags, mask, now, &op);
-            let _ = now;
+            state.want(plan, position, flags, mask, now, &op);
+        } else if !matches!(trace.end, End::Branch { .. })
+            && let Some(snapshot) = trace.end.snapshot()
+            && let Some(flags) = snapshot.get(redmagic_ir::Reg::FLAGS).and_then(|v| v.as_op())
+            && let Some((there, STATUS, from)) = now
+            && there == flags
+        {
+            state.in_exit[plan.end() as usize] = true;
+            if let Some(from) = from {
+                state.exact[from + 1] = true;
+            }
         }
         state
     }
@@ -316,7 +325,8 @@ fn wanted(plan: &Plan<'_>, op: &Op) -> Option<(usize, u32)> {
     use Opcode as O;
     match op.code {
         O::GuardTrue | O::GuardFalse => condition(plan, op.args[0]),
-        O::Select if matches!(op.ty, Type::I8 | Type::I16 | Type::I32 | Type::I64) => condition(plan, op.args[0]),
+        // Images of flags are computed before the condition.
+        O::Select if op.ty != Type::Flags => condition(plan, op.args[0]),
         O::Adc | O::Sbb if is_carry(plan, op.args[2]) => condition(plan, op.args[2]),
         _ => None,
     }

@@ -219,6 +219,8 @@ struct Lower<'a> {
     /// Divisions that an earlier operation has made, too.
     divided: Vec<bool>,
     seen: Vec<bool>,
+    /// The registers that an exit wants what it computes in.
+    exit_hints: Vec<(Id, R)>,
 }
 
 impl<'a> Lower<'a> {
@@ -260,6 +262,7 @@ impl<'a> Lower<'a> {
             last_guard: None,
             divided: vec![false; plan.trace.ops.len()],
             seen: vec![false; plan.ids],
+            exit_hints: Vec::new(),
         })
     }
 
@@ -445,7 +448,8 @@ impl<'a> Lower<'a> {
         {
             return Some(*r);
         }
-        self.plan.hint[id]
+        let exit = self.exit_hints.iter().find(|(other, _)| *other == id);
+        exit.map(|(_, r)| *r).or(self.plan.hint[id])
     }
 
     /// A constant's bits.

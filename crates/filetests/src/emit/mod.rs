@@ -281,18 +281,6 @@ impl Tester {
                     LowerError::Pinned { .. } => "pinned".into(),
                     other => other.to_string(),
                 };
-                if std::env::var_os("SHOW_REFUSED").is_some()
-                    && matches!(
-                        error,
-                        LowerError::Lost { .. } | LowerError::Registers | LowerError::Pinned { .. }
-                    )
-                {
-                    eprintln!("; seed {seed}: {error}");
-                    let smaller = reduce::reduce(&trace, &mut |smaller| {
-                        matches!(self.compare(smaller, &case), Outcome::Refused(LowerError::Registers))
-                    });
-                    eprintln!("{smaller}");
-                }
                 *self.refusals.entry(text).or_default() += 1;
                 return None;
             }
