@@ -6,10 +6,12 @@
 //! * `ir`: [`ir()`], a trace as text.
 //! * `lift`: [`lift()`], x86 instructions to a trace.
 //! * `eval`: [`eval()`], a trace and a state to the state after it.
+//! * `opt`: [`opt()`], a trace through the optimiser.
 //! * `copy`, `emit`: the two tiers that make code; their driver is a test of `crates/emit`.
 
 mod eval;
 mod lift;
+mod opt;
 mod reference;
 
 use std::path::Path;
@@ -18,6 +20,7 @@ use redmagic_ir::{Trace, parse, verify};
 
 pub use eval::eval;
 pub use lift::lift;
+pub use opt::opt;
 pub use reference::check_reference;
 
 /// The variable that, set to 1, has expectations rewritten.

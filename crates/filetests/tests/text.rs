@@ -18,6 +18,11 @@ fn eval() {
 }
 
 #[test]
+fn opt() {
+    text::check("opt", text::opt);
+}
+
+#[test]
 fn the_documentation_has_every_operation() {
     text::check_reference();
 }
