@@ -37,6 +37,8 @@ pub fn open(path: &Path) -> anyhow::Result<File> {
 
 /// Sends `tracing` to a file.
 pub fn init(file: File) {
+    // A bug of ours says where it is, though nobody reads standard error.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("bug in redmagicd: {panic}")));
     let filter = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(&filter).unwrap_or_else(|_| EnvFilter::new("info")))

@@ -307,11 +307,21 @@ impl Draft {
         let mut environment = self.environment;
         environment.base = generous.code;
         environment.data_base = generous.data;
-        let draft = compile(&environment)?;
-        let room = self.space.room(draft.code.len() + 64, draft.data.len())?;
-        environment.base = room.code;
-        environment.data_base = room.data;
-        Ok((room, compile(&environment)?))
+        let mut draft = compile(&environment)?;
+        let (mut code_bytes, mut words) = (0, 0);
+        // Sizes depend a little on addresses: on what is in reach, and on how vectors are aligned.
+        loop {
+            code_bytes = (draft.code.len() + 64).max(code_bytes);
+            words = (draft.data.len() + 1).max(words + 1);
+            let room = self.space.room(code_bytes, words)?;
+            environment.base = room.code;
+            environment.data_base = room.data;
+            let compiled = compile(&environment)?;
+            if compiled.code.len() <= code_bytes && compiled.data.len() <= words {
+                return Ok((room, compiled));
+            }
+            draft = compiled;
+        }
     }
 
     /// The optimised tier.
