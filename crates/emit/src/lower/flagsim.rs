@@ -365,7 +365,7 @@ fn clobbers(plan: &Plan<'_>, i: usize) -> bool {
         O::FAdd | O::FSub | O::FMul | O::FDiv | O::FMin | O::FMax | O::FSqrt | O::FCmp | O::FCvt | O::IntToF => false,
         O::FToInt | O::FToIntZ | O::VZext => false,
         O::Insert => false,
-        O::Extract => op.ty == Type::I8 && op.imm % 2 != 0,
+        O::Extract => op.ty == Type::I8 && !op.imm.is_multiple_of(2),
         O::Select => wanted(plan, op).is_none(),
         O::Sext => plan.trace.type_of(op.args[0]) == Type::I1,
         // Flags are computed where they are used, and conditions that nothing wants as a value.

@@ -234,7 +234,7 @@ impl Plan<'_> {
         let op = &self.trace.ops[id];
         match op.code {
             O::Lea | O::Zext | O::Trunc | O::Bitcast | O::VZext | O::Insert => false,
-            O::Extract => op.ty == Type::I8 && op.imm % 2 != 0,
+            O::Extract => op.ty == Type::I8 && !op.imm.is_multiple_of(2),
             O::Sext => self.trace.type_of(op.args[0]) == Type::I1,
             O::Put => op.ty == Type::I32,
             O::Not => op.ty == Type::I1,
