@@ -1,6 +1,9 @@
 //! Flags: computed into the processor where they are wanted, as conditions, or as images of the flags register.
 
-use redmagic_ir::flags::{CF, OF, STATUS, ZF};
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use redmagic_ir::flags::{self, CF, OF, STATUS, ZF};
 use redmagic_ir::{Op, Opcode, Type, Value};
 
 use super::encode::{Alu, Ins, R, Rm};
@@ -119,16 +122,29 @@ impl Lower<'_> {
     /// Brings flags into the processor; those in `mask` are right then.
     pub(super) fn emit_flags(&mut self, value: Value, mask: u32) -> Result<(), LowerError> {
         if let Some(bits) = self.bits(value) {
-            self.asm.bytes(&[0x68]); // push imm32
-            self.asm.bytes(&(bits as u32).to_le_bytes());
-            self.asm.bytes(&[0x9d]); // popfq
-            return Ok(());
+            return self.constant_flags(bits as u32);
         }
         let id = self.plan.id(value);
         match self.plan.kind[id] {
             Kind::Lazy => self.emit_lazy(id, mask),
             _ => self.flags_from_image(id),
         }
+    }
+
+    /// Flags that are known: by a comparison that has them, which is many times quicker than `popfq`.
+    fn constant_flags(&mut self, bits: u32) -> Result<(), LowerError> {
+        let locked = self.regs.locked();
+        if let Some((a, b)) = comparison(bits) {
+            let r = self.temporary(false)?;
+            self.asm.mov_reg_imm(r.number(), a.into());
+            self.asm.alu_imm(Alu::Cmp, 1, r.into(), i32::from(b as i8))?;
+        } else {
+            self.asm.bytes(&[0x68]); // push imm32
+            self.asm.bytes(&bits.to_le_bytes());
+            self.asm.bytes(&[0x9d]); // popfq
+        }
+        self.regs.relock(locked);
+        Ok(())
     }
 
     /// `push; popfq` of an image that is a value.
@@ -430,4 +446,19 @@ impl Lower<'_> {
             _ => Err(self.unsupported("there is no code for its flags")),
         }
     }
+}
+
+/// Two bytes whose comparison gives these flags, if there are such.
+fn comparison(bits: u32) -> Option<(u8, u8)> {
+    static TABLE: LazyLock<HashMap<u32, (u8, u8)>> = LazyLock::new(|| {
+        let mut table = HashMap::new();
+        for a in 0..=u8::MAX {
+            for b in 0..=u8::MAX {
+                let found = flags::sbb(8, a.into(), b.into(), false);
+                table.entry(found.bits).or_insert((a, b));
+            }
+        }
+        table
+    });
+    TABLE.get(&bits).copied()
 }

@@ -364,7 +364,8 @@ fn clobbers(plan: &Plan<'_>, i: usize) -> bool {
         O::GuardTrue | O::GuardFalse => false,
         O::FAdd | O::FSub | O::FMul | O::FDiv | O::FMin | O::FMax | O::FSqrt | O::FCmp | O::FCvt | O::IntToF => false,
         O::FToInt | O::FToIntZ | O::VZext => false,
-        O::Extract => op.imm != 0 || matches!(op.ty, Type::I8 | Type::I16),
+        O::Insert => false,
+        O::Extract => op.ty == Type::I8 && !op.imm.is_multiple_of(2),
         O::Select => wanted(plan, op).is_none(),
         O::Sext => plan.trace.type_of(op.args[0]) == Type::I1,
         // Flags are computed where they are used, and conditions that nothing wants as a value.

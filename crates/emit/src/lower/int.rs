@@ -16,7 +16,7 @@ impl Lower<'_> {
         let size = op.ty.bytes().max(1);
         match op.code {
             O::Add => self.sum(i, op)?,
-            O::Sub => self.arithmetic(i, op, Alu::Sub)?,
+            O::Sub => self.difference(i, op)?,
             O::And => self.arithmetic(i, op, Alu::And)?,
             O::Or => self.arithmetic(i, op, Alu::Or)?,
             O::Xor => self.arithmetic(i, op, Alu::Xor)?,
@@ -166,6 +166,21 @@ impl Lower<'_> {
             }
         }
         self.arithmetic(i, op, Alu::Add)
+    }
+
+    /// `a - constant` into another register is a sum.
+    fn difference(&mut self, i: usize, op: &Op) -> Result<(), LowerError> {
+        let (a, size) = (op.args[0], op.ty.bytes());
+        let negative = self.imm(op.args[1], size).and_then(i32::checked_neg);
+        let elsewhere = self.bits(a).is_none() && self.ends_in(a).is_none() && !self.is_from_memory(a);
+        match negative {
+            Some(disp) if elsewhere && !self.exact() => {
+                let mem = Mem::base(self.get(a)?, disp);
+                let r = self.def(i)?;
+                Ok(self.asm.lea(r, if size == 8 { 8 } else { 4 }, mem)?)
+            }
+            _ => self.arithmetic(i, op, Alu::Sub),
+        }
     }
 
     fn arithmetic(&mut self, i: usize, op: &Op, kind: Alu) -> Result<(), LowerError> {
@@ -338,6 +353,18 @@ impl Lower<'_> {
         if let Some(count) = constant_count(self.plan, op, 1) {
             if let Some(carry) = carry {
                 self.emit_carry(carry)?;
+            }
+            if op.code == Opcode::Shl && matches!(count, 1..=3) && self.regs.in_exit {
+                // Exits rather keep flags.
+                let index = self.get(op.args[0])?;
+                let r = self.def(i)?;
+                let mem = Mem {
+                    base: None,
+                    index: Some(index),
+                    shift: count as u8,
+                    ..Mem::base(index, 0)
+                };
+                return Ok(self.asm.lea(r, if size == 8 { 8 } else { 4 }, mem)?);
             }
             let r = self.def_copy(i, op.args[0])?;
             if count != 0 {

@@ -17,6 +17,14 @@
 //! alive is ever below `rsp - 128`, where a signal handler would overwrite it. The stack pointer of the trace is a
 //! distance from that of the entry which is known at every point; a trace for which it is not is refused.
 //!
+//! # Flags
+//!
+//! `flags.*` operations produce no code until something wants them. An exit restores the flags of its snapshot: for
+//! nothing when they are those that its guard looked at, by repeating the instruction that made them otherwise. Flags
+//! that are dead at an exit are best listed as `flags.undef`, which costs nothing and keeps no operand alive; flags that
+//! are not listed are those of the entry, which a trace that begins at an exit puts aside with `pushfq`. In a loop a phi
+//! of flags costs a `pushfq` in every round.
+//!
 //! # Calls
 //!
 //! Around a residual call the machine is in the state of the original code, with nothing of ours on the stack: the
@@ -139,6 +147,9 @@ pub fn compile(
         let mut lower = Lower::new(&plan, targets, environment, tuning.clone())?;
         let (entry, body) = lower.main(start)?;
         let learned = &lower.regs.learned;
+        if learned.slots > MOST_SLOTS {
+            return Err(LowerError::Stack);
+        }
         let nothing_new =
             learned.stored_early.is_subset(&tuning.stored_early) && learned.memory_only.is_subset(&tuning.memory_only);
         // Stubs need places of their own, which are known when they have been written: a few are set aside.
@@ -146,6 +157,7 @@ pub fn compile(
             let compiled = lower.finish(entry, body);
             let slots = match compiled? {
                 Finished::Done(compiled) => return Ok(compiled),
+                Finished::Slots(slots) if slots > MOST_SLOTS => return Err(LowerError::Stack),
                 Finished::Slots(slots) => slots,
             };
             tuning.slots = slots;
@@ -159,6 +171,9 @@ pub fn compile(
     }
     unreachable!("the loop returns")
 }
+
+/// A trace that wants more places than this in its frame is refused.
+const MOST_SLOTS: u16 = 1 << 14;
 
 /// What became of an attempt.
 enum Finished {

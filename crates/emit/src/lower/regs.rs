@@ -238,7 +238,7 @@ impl Registers {
     pub(super) fn fresh_slot(&mut self, ty: Type) -> u16 {
         let bytes = slot_bytes(ty);
         let slot = self.slots;
-        self.slots += (bytes / 8) as u16;
+        self.slots = self.slots.saturating_add((bytes / 8) as u16);
         self.learned.slots = self.learned.slots.max(self.slots);
         slot
     }

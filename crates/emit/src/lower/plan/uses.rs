@@ -6,6 +6,7 @@ use redmagic_ir::{End, Op, Opcode, Reg, Snapshot, Type, Value};
 
 use super::{How, Id, Kind, Mode, NONE, Place, Plan, condition_mask, has_effect, registers};
 use crate::lower::encode::R;
+use crate::lower::flagsim::constant_count;
 
 impl Plan<'_> {
     /// Uses, from the end to the start.
@@ -232,7 +233,8 @@ impl Plan<'_> {
         use Opcode as O;
         let op = &self.trace.ops[id];
         match op.code {
-            O::Lea | O::Zext | O::Trunc | O::Bitcast => false,
+            O::Lea | O::Zext | O::Trunc | O::Bitcast | O::VZext | O::Insert => false,
+            O::Extract => op.ty == Type::I8 && !op.imm.is_multiple_of(2),
             O::Sext => self.trace.type_of(op.args[0]) == Type::I1,
             O::Put => op.ty == Type::I32,
             O::Not => op.ty == Type::I1,
@@ -240,6 +242,11 @@ impl Plan<'_> {
                 Some(bits) => i32::try_from(bits as i64).is_err() || op.args[0].as_constant().is_some(),
                 None => op.args[0].as_constant().is_some(),
             },
+            O::Sub => {
+                let small = |bits: u128| i32::try_from(bits as i64).is_ok_and(|imm| imm != i32::MIN);
+                op.args[0].as_constant().is_some() || !self.trace.constant(op.args[1]).is_some_and(small)
+            }
+            O::Shl => !matches!(constant_count(self, op, 1), Some(1..=3)),
             _ => true,
         }
     }
