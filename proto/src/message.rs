@@ -14,6 +14,10 @@
 /// abstract namespace and without its leading NUL.
 pub const SOCKET_VARIABLE: &str = "REDMAGIC_SOCKET";
 
+/// The environment variable by which a program learns that its daemon comes by itself, when the program has run for some
+/// time: "PID DAEMON" in decimal. The process PID does not greet; it only lets DAEMON trace it. All others greet.
+pub const LATER_VARIABLE: &str = "REDMAGIC_LATER";
+
 /// The longest socket name (`sun_path` less the leading NUL).
 pub const MAX_SOCKET_NAME: usize = 107;
 

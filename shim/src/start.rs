@@ -11,13 +11,15 @@ use core::mem::{MaybeUninit, size_of};
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use redmagic_proto::descriptor::Descriptor;
-use redmagic_proto::message::{Hello, Layout, MAX_SOCKET_NAME, Mapped, SOCKET_VARIABLE, WELCOME_MAP, Welcome};
+use redmagic_proto::message::{
+    Hello, LATER_VARIABLE, Layout, MAX_SOCKET_NAME, Mapped, SOCKET_VARIABLE, WELCOME_MAP, Welcome,
+};
 use redmagic_proto::{MAGIC, PARK_TIMEOUT_US, PROTOCOL_VERSION};
 
 use crate::descriptor::{REDMAGIC_DESCRIPTOR, page};
 use crate::sys::{
-    SYS_CLOSE, SYS_CONNECT, SYS_GETSOCKOPT, SYS_MADVISE, SYS_MMAP, SYS_MUNMAP, SYS_PRCTL, SYS_RECVMSG, SYS_SENDTO,
-    SYS_SETSOCKOPT, SYS_SOCKET, syscall,
+    SYS_CLOSE, SYS_CONNECT, SYS_GETPID, SYS_GETSOCKOPT, SYS_MADVISE, SYS_MMAP, SYS_MUNMAP, SYS_PRCTL, SYS_RECVMSG,
+    SYS_SENDTO, SYS_SETSOCKOPT, SYS_SOCKET, syscall,
 };
 use crate::thread::find_tls_offset;
 use crate::trap;
@@ -70,7 +72,9 @@ pub extern "C" fn redmagic_start() {
     // SAFETY: `child` is a function that is never unloaded before the process ends (the
     // shim is linked into the interpreter); registering has no other requirement.
     unsafe { pthread_atfork(None, None, Some(child)) };
-    connect();
+    if !comes_later() {
+        connect();
+    }
 }
 
 /// After a fork, in the child: the page was wiped, so it is not attached. It becomes a
@@ -80,32 +84,71 @@ extern "C" fn child() {
     connect();
 }
 
-/// Takes the socket's name from the environment.
-fn find_socket_name() -> bool {
-    // SAFETY: `environ` is a null-terminated array of C strings; this runs early in main,
-    // when no other thread changes it (the header asks for that).
+/// The value of an environment variable.
+///
+/// # Safety
+/// No other thread may change the environment meanwhile, nor while the value is used.
+unsafe fn variable(name: &str) -> Option<*const u8> {
+    // SAFETY: `environ` is a null-terminated array of C strings, which stay as they are (the caller's promise).
     unsafe {
         let mut variable = environ;
         while !variable.is_null() && !(*variable).is_null() {
             let string = (*variable).cast::<u8>();
-            let prefix = SOCKET_VARIABLE.as_bytes();
+            let prefix = name.as_bytes();
             if (0..prefix.len()).all(|i| *string.add(i) == prefix[i]) && *string.add(prefix.len()) == b'=' {
-                let value = string.add(prefix.len() + 1);
-                let mut length = 0;
-                while *value.add(length) != 0 {
-                    if length == MAX_SOCKET_NAME {
-                        return false;
-                    }
-                    SOCKET_NAME[length].store(*value.add(length), Ordering::Relaxed);
-                    length += 1;
-                }
-                SOCKET_NAME_LENGTH.store(length, Ordering::Release);
-                return length > 0;
+                return Some(string.add(prefix.len() + 1));
             }
             variable = variable.add(1);
         }
     }
-    false
+    None
+}
+
+/// Takes the socket's name from the environment.
+fn find_socket_name() -> bool {
+    // SAFETY: this runs early in main, when no other thread changes the environment (the header asks for that); the
+    // value ends with a 0.
+    unsafe {
+        let Some(value) = variable(SOCKET_VARIABLE) else {
+            return false;
+        };
+        let mut length = 0;
+        while *value.add(length) != 0 {
+            if length == MAX_SOCKET_NAME {
+                return false;
+            }
+            SOCKET_NAME[length].store(*value.add(length), Ordering::Relaxed);
+            length += 1;
+        }
+        SOCKET_NAME_LENGTH.store(length, Ordering::Release);
+        length > 0
+    }
+}
+
+/// Whether this is the process that the daemon comes to by itself; if so, lets it.
+fn comes_later() -> bool {
+    // SAFETY: as above; getpid and prctl take no pointers here.
+    unsafe {
+        let Some(mut value) = variable(LATER_VARIABLE) else {
+            return false;
+        };
+        let mut numbers = [0usize; 2];
+        for number in &mut numbers {
+            while (*value).is_ascii_digit() {
+                *number = number.wrapping_mul(10).wrapping_add(usize::from(*value - b'0'));
+                value = value.add(1);
+            }
+            if *value == b' ' {
+                value = value.add(1);
+            }
+        }
+        if syscall(SYS_GETPID, [0; 6]) != numbers[0] as isize {
+            return false;
+        }
+        // Yama, scope 1: the daemon is no ancestor of ours, so it has to be named.
+        syscall(SYS_PRCTL, [PR_SET_PTRACER, numbers[1], 0, 0, 0, 0]);
+        true
+    }
 }
 
 /// A descriptor that is closed when it goes.

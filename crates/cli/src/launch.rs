@@ -5,7 +5,7 @@
 //! becomes the program, never has a child, and Ctrl-C reaches only the program.
 
 use std::ffi::CString;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -43,6 +43,22 @@ pub fn daemon_path() -> anyhow::Result<PathBuf> {
 /// # Errors
 /// What the daemon said, or that it said nothing.
 pub fn start(arguments: &[std::ffi::OsString]) -> anyhow::Result<String> {
+    let (reader, _) = spawn(arguments)?;
+    said(reader)
+}
+
+/// Starts a daemon with these arguments, and does not wait until it is ready. Gives its pid.
+///
+/// Must be called while this process has one thread.
+///
+/// # Errors
+/// When there is no daemon to start, or no process.
+pub fn start_unheard(arguments: &[std::ffi::OsString]) -> anyhow::Result<i32> {
+    let (_, pid) = spawn(arguments)?;
+    Ok(pid)
+}
+
+fn spawn(arguments: &[std::ffi::OsString]) -> anyhow::Result<(std::io::PipeReader, i32)> {
     let path = daemon_path()?;
     let mut argv = vec![CString::new("redmagicd")?];
     for argument in arguments {
@@ -50,6 +66,7 @@ pub fn start(arguments: &[std::ffi::OsString]) -> anyhow::Result<String> {
     }
     let path = CString::new(path.as_os_str().as_bytes())?;
     let (reader, writer) = std::io::pipe()?;
+    let (mut pid_reader, mut pid_writer) = std::io::pipe()?;
     // SAFETY: this process has one thread (the caller's promise).
     match unsafe { fork() }? {
         ForkResult::Child => {
@@ -61,16 +78,25 @@ pub fn start(arguments: &[std::ffi::OsString]) -> anyhow::Result<String> {
                     // SAFETY: _exit runs no handlers of the parent's.
                     unsafe { libc::_exit(127) }
                 }
+                Ok(ForkResult::Parent { child }) => {
+                    let _ = pid_writer.write_all(&child.as_raw().to_ne_bytes());
+                    // SAFETY: as above.
+                    unsafe { libc::_exit(0) }
+                }
                 // SAFETY: as above.
-                _ => unsafe { libc::_exit(0) },
+                Err(_) => unsafe { libc::_exit(0) },
             }
         }
         ForkResult::Parent { child } => {
-            drop(writer);
+            drop((writer, pid_writer));
             let _ = waitpid(child, None);
         }
     }
-    said(reader)
+    let mut pid = [0; 4];
+    pid_reader
+        .read_exact(&mut pid)
+        .context("no process could be made for redmagicd")?;
+    Ok((reader, i32::from_ne_bytes(pid)))
 }
 
 fn become_daemon(path: &CString, argv: &[CString], ready: &OwnedFd) {

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -45,6 +46,8 @@ enum Event {
     Session(Result<Arc<Session>, HandshakeError>),
     /// A session is over.
     Ended(Arc<Session>, Ending),
+    /// The process that the daemon came to by itself.
+    Attached(Arc<Session>),
 }
 
 /// Sends events and wakes the main loop.
@@ -68,6 +71,10 @@ pub struct Server {
     watch: Watch,
     /// Where targets greet; `None` for a daemon that serves one attached process.
     greeting: Option<OwnedFd>,
+    /// After how much processor time the process below is attached to; `None` when it greets.
+    after: Option<Duration>,
+    /// Whether there was ever a session.
+    had_session: bool,
     /// The process that the daemon was started for.
     main: Option<(i32, OwnedFd)>,
     sessions: BTreeMap<i32, Served>,
@@ -108,6 +115,8 @@ impl Server {
             settings,
             watch,
             greeting: None,
+            after: None,
+            had_session: false,
             main: None,
             sessions: BTreeMap::new(),
             greeted: 0,
@@ -124,6 +133,32 @@ impl Server {
     pub fn serve_process(&mut self, main: i32, pidfd: OwnedFd, socket: OwnedFd) {
         self.main = Some((main, pidfd));
         self.greeting = Some(socket);
+    }
+
+    /// Attaches to the process that the daemon was started for when it has used that much processor time. When the program
+    /// cannot be attached to (a shell that is yet to become the interpreter), it is tried again later.
+    pub fn come_after(&mut self, after: Duration) {
+        let Some((pid, _)) = self.main else { return };
+        let (notifier, settings) = (self.notifier.clone(), self.settings.clone());
+        self.after = Some(after);
+        let spawned = std::thread::Builder::new().name("later".into()).spawn(move || {
+            let mut wanted = used(pid).unwrap_or_default() + after;
+            loop {
+                if !wait_for(pid, wanted) {
+                    return;
+                }
+                match attach::attach(pid, &settings.params, settings.save_recordings.clone()) {
+                    Ok(session) => return notifier.notify(Event::Attached(session)),
+                    // Other programs of it may have sessions; it is tried less and less often.
+                    Err(error) => tracing::info!(%error, pid, "no session yet"),
+                }
+                wanted *= 2;
+            }
+        });
+        match spawned {
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "no thread to wait for the program"),
+        }
     }
 
     /// Serves a process that was attached to.
@@ -162,9 +197,21 @@ impl Server {
                             Err(error) => tracing::warn!(%error, "no session"),
                         }
                     }
-                    Event::Ended(session, ending) => self.ended(&session, &ending),
+                    Event::Attached(session) => self.start(session),
+                    Event::Ended(session, ending) => {
+                        self.ended(&session, &ending);
+                        // Another program in the same process does not greet either.
+                        if let (Ending::Replaced, Some(after), Some((main, _))) = (&ending, self.after, &self.main)
+                            && *main == session.pid
+                        {
+                            self.come_after(after);
+                        }
+                    }
                 }
             }
+        }
+        if let Some(path) = self.settings.stats.as_ref().filter(|_| !self.had_session) {
+            write_no_session(path);
         }
         Ok(())
     }
@@ -230,6 +277,7 @@ impl Server {
     }
 
     fn start(&mut self, session: Arc<Session>) {
+        self.had_session = true;
         let pid = session.pid;
         if let Some(old) = self.sessions.get_mut(&pid) {
             // The process runs another program now.
@@ -312,16 +360,68 @@ impl Server {
     }
 }
 
-/// Writes statistics; the file appears complete or not at all.
-fn write_stats(session: &Session, ending: &Ending, path: &std::path::Path) {
+/// Processor time that a process has used; `None` when there is no such process.
+fn used(pid: i32) -> Option<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything; utime and stime are the 12th and 13th fields after it.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    let ticks: u64 = fields.nth(11)?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    // USER_HZ is 100 on every Linux; the scheduler's own account of the first thread is finer.
+    let coarse = Duration::from_millis(ticks * 10);
+    let fine = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok();
+    let fine = fine.and_then(|text| text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos));
+    Some(fine.map_or(coarse, |fine| fine.max(coarse)))
+}
+
+/// Waits until a process has used that much; false when it ends before.
+fn wait_for(pid: i32, wanted: Duration) -> bool {
+    let mut pause = Duration::from_millis(2);
+    let mut last = Duration::ZERO;
+    loop {
+        match used(pid) {
+            None => return false,
+            Some(used) if used >= wanted => return true,
+            Some(used) => {
+                // Who sleeps is looked at less and less often.
+                pause = if used == last {
+                    (pause * 2).min(Duration::from_millis(100))
+                } else {
+                    (wanted - used).clamp(Duration::from_millis(1), Duration::from_millis(20))
+                };
+                last = used;
+            }
+        }
+        std::thread::sleep(pause);
+    }
+}
+
+/// What a daemon has used: processor time in seconds, and its largest resident set in KiB.
+fn own_usage() -> (f64, u64) {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
     let seconds = |t: nix::sys::time::TimeVal| t.tv_sec() as f64 + t.tv_usec() as f64 / 1e6;
+    usage.map_or((0.0, 0), |u| {
+        (seconds(u.user_time()) + seconds(u.system_time()), u.max_rss() as u64)
+    })
+}
+
+/// Statistics of a program that was over before it had a session.
+fn write_no_session(path: &std::path::Path) {
+    let (cpu, rss) = own_usage();
+    let text = serde_json::json!({ "session": false, "daemon_cpu_s": cpu, "daemon_peak_rss_kb": rss });
+    if let Err(error) = std::fs::write(path, text.to_string()) {
+        tracing::warn!(%error, path = %path.display(), "statistics could not be written");
+    }
+}
+
+/// Writes statistics; the file appears complete or not at all.
+fn write_stats(session: &Session, ending: &Ending, path: &std::path::Path) {
+    let (daemon_cpu_s, daemon_peak_rss_kb) = own_usage();
     let pauses_us = lock(&session.recorders).pauses.all().to_vec();
     let stats = Stats {
         pauses_us,
         status: status::status(session),
-        daemon_cpu_s: usage.map_or(0.0, |u| seconds(u.user_time()) + seconds(u.system_time())),
-        daemon_peak_rss_kb: usage.map_or(0, |u| u.max_rss() as u64),
+        daemon_cpu_s,
+        daemon_peak_rss_kb,
         ending: ending.to_string(),
     };
     let temporary = path.with_extension(format!("tmp{}", std::process::id()));

@@ -77,6 +77,9 @@ params! {
     optimise: "REDMAGIC_OPTIMISE" = 1 in 0 ..= 1;
     /// Turns of an optimised loop before it loads everything anew.
     turns: "REDMAGIC_TURNS" = 1024 in 1 ..= 1024;
+    /// Processor time in ms after which a program started by `redmagic run` gets its session: a shorter one is left alone.
+    /// 0: at once, at its first call of the shim.
+    after: "REDMAGIC_AFTER" = 15 in 0 ..= 600_000;
     /// How loops are recorded: 0 by emulation, and by stepping what it cannot do; 1 by stepping; 2 by both, which
     /// are compared (for tests).
     recorder: "REDMAGIC_RECORDER" = 0 in 0 ..= 2;

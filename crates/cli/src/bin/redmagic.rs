@@ -10,9 +10,10 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use redmagic_cli::probe::{self, Program};
 use redmagic_cli::{launch, log, replay, show};
+use redmagic_daemon::attach;
 use redmagic_daemon::client::{Answer, Command, ask};
 use redmagic_engine::Params;
-use redmagic_proto::message::SOCKET_VARIABLE;
+use redmagic_proto::message::{LATER_VARIABLE, SOCKET_VARIABLE};
 
 /// Exit status when the command cannot be found, and when it cannot be run (as a shell has it).
 const NOT_FOUND: u8 = 127;
@@ -201,7 +202,12 @@ fn run_command(run: &Run) -> ExitCode {
     }
     match start_daemon(run) {
         // SAFETY: this process has one thread.
-        Ok(socket) => unsafe { std::env::set_var(SOCKET_VARIABLE, socket) },
+        Ok((socket, daemon)) => unsafe {
+            std::env::set_var(SOCKET_VARIABLE, socket);
+            if let Some(daemon) = daemon {
+                std::env::set_var(LATER_VARIABLE, format!("{} {daemon}", std::process::id()));
+            }
+        },
         Err(error) => {
             eprintln!("redmagic: {error:#}; running the program plain");
             if run.require {
@@ -253,9 +259,10 @@ fn no_shim(path: &Path) -> String {
     )
 }
 
-/// Gives the name of the daemon's socket.
-fn start_daemon(run: &Run) -> anyhow::Result<String> {
-    Params::from_lookup(|name| std::env::var(name).ok())?;
+/// Gives the name of the daemon's socket, and the daemon's pid if it comes by itself when the program has run for some time.
+/// With `--require` its start is waited for, so that a failure is seen.
+fn start_daemon(run: &Run) -> anyhow::Result<(String, Option<i32>)> {
+    let params = Params::from_lookup(|name| std::env::var(name).ok())?;
     let mut arguments: Vec<OsString> = vec!["serve".into(), std::process::id().to_string().into()];
     if let Some(path) = &run.log {
         match log::open(path) {
@@ -270,7 +277,16 @@ fn start_daemon(run: &Run) -> anyhow::Result<String> {
         std::fs::create_dir_all(path).with_context(|| format!("{} cannot be made", path.display()))?;
         arguments.extend(["--save-recordings".into(), absolute(path)?.into()]);
     }
-    launch::start(&arguments)
+    if params.after == 0 {
+        return Ok((launch::start(&arguments)?, None));
+    }
+    let name = attach::private_name("greet");
+    arguments.extend(["--socket".into(), name.clone().into()]);
+    if run.require {
+        launch::start(&arguments)?;
+        return Ok((name, None));
+    }
+    Ok((name, Some(launch::start_unheard(&arguments)?)))
 }
 
 fn absolute(path: &Path) -> anyhow::Result<PathBuf> {

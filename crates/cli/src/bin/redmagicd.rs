@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -41,6 +42,10 @@ enum What {
     Serve {
         /// The process.
         pid: i32,
+        /// Where it and its children greet; without it a name is made and said. With it, the daemon comes to the process by
+        /// itself after some time.
+        #[arg(long, value_name = "NAME")]
+        socket: Option<String>,
         #[command(flatten)]
         outputs: Outputs,
     },
@@ -81,7 +86,7 @@ fn main() -> ExitCode {
         } => serve_attached(pid, &outputs, || {
             eprintln!("redmagicd: attached to process {pid}");
         }),
-        What::Serve { pid, outputs } => return ready(|ready| serve(pid, &outputs, ready)),
+        What::Serve { pid, socket, outputs } => return ready(|ready| serve(pid, socket, &outputs, ready)),
         What::ServeAttached { pid, outputs } => {
             return ready(|ready| serve_attached(pid, &outputs, || ready.say("ok attached")));
         }
@@ -133,13 +138,17 @@ fn settings(outputs: &Outputs) -> anyhow::Result<Settings> {
     })
 }
 
-fn serve(pid: i32, outputs: &Outputs, ready: &mut Ready) -> anyhow::Result<()> {
+fn serve(pid: i32, socket: Option<String>, outputs: &Outputs, ready: &mut Ready) -> anyhow::Result<()> {
     let settings = settings(outputs)?;
+    let after = socket.as_ref().map(|_| Duration::from_millis(settings.params.after));
     let mut server = Server::new(settings).context("redmagicd could not start")?;
-    let name = attach::private_name("greet");
+    let name = socket.unwrap_or_else(|| attach::private_name("greet"));
     let socket = attach::listener(&name).context("no socket for the program")?;
     let pidfd = process::pidfd_open(pid)?;
     server.serve_process(pid, pidfd, socket);
+    if let Some(after) = after {
+        server.come_after(after);
+    }
     ready.say(&format!("ok {name}"));
     server.run().context("redmagicd failed")
 }
