@@ -405,7 +405,7 @@ fn own_usage() -> (f64, u64) {
 }
 
 /// Statistics of a program that was over before it had a session.
-fn write_no_session(path: &std::path::Path) {
+pub fn write_no_session(path: &std::path::Path) {
     let (cpu, rss) = own_usage();
     let text = serde_json::json!({ "session": false, "daemon_cpu_s": cpu, "daemon_peak_rss_kb": rss });
     if let Err(error) = std::fs::write(path, text.to_string()) {

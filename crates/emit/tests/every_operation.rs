@@ -112,7 +112,7 @@ fn every_operation_is_lowered() {
         // These are parts of other things, and have tests of their own.
         let structure = matches!(
             code,
-            O::Reg | O::LoopHead | O::Phi | O::Get | O::Native | O::Call | O::GuardTrue | O::GuardFalse
+            O::Reg | O::LoopHead | O::Phi | O::Get | O::Native | O::Call | O::GuardTrue | O::GuardFalse | O::Checkpoint
         );
         if structure {
             continue;

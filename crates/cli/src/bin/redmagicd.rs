@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use redmagic_cli::launch::{self, READY_FD};
 use redmagic_cli::log;
 use redmagic_daemon::attach;
-use redmagic_daemon::server::{Server, Settings};
+use redmagic_daemon::server::{self, Server, Settings};
 use redmagic_engine::Params;
 use redmagic_tracee::process;
 
@@ -140,11 +140,20 @@ fn settings(outputs: &Outputs) -> anyhow::Result<Settings> {
 
 fn serve(pid: i32, socket: Option<String>, outputs: &Outputs, ready: &mut Ready) -> anyhow::Result<()> {
     let settings = settings(outputs)?;
+    let pidfd = match process::pidfd_open(pid) {
+        Err(error) if error.is_gone() => {
+            // It was over before this process began.
+            if let Some(path) = &outputs.stats {
+                server::write_no_session(path);
+            }
+            return Ok(());
+        }
+        other => other?,
+    };
     let after = socket.as_ref().map(|_| Duration::from_millis(settings.params.after));
     let mut server = Server::new(settings).context("redmagicd could not start")?;
     let name = socket.unwrap_or_else(|| attach::private_name("greet"));
     let socket = attach::listener(&name).context("no socket for the program")?;
-    let pidfd = process::pidfd_open(pid)?;
     server.serve_process(pid, pidfd, socket);
     if let Some(after) = after {
         server.come_after(after);
