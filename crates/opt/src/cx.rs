@@ -113,6 +113,8 @@ pub struct Cx<'a> {
     /// Operations that a loop does not repeat: comparisons of the generation, which are made anew when the loop goes back
     /// to the entry.
     pub once: FxHashSet<usize>,
+    /// How many operations stand before the last call, it included.
+    barrier: usize,
     /// Whether the generation was compared since the program's own code last ran.
     pub fresh: bool,
     /// Constant memory that was relied on.
@@ -138,6 +140,7 @@ impl<'a> Cx<'a> {
             checkpoint: None,
             carried: FxHashSet::default(),
             once: FxHashSet::default(),
+            barrier: 0,
             fresh: false,
             relied_on: Vec::new(),
             passes,
@@ -207,9 +210,26 @@ impl<'a> Cx<'a> {
         op
     }
 
-    /// The definition of a value, unless it is a constant.
+    /// The definition of a value, unless it is a constant, or its operands may not be used any more: what was computed
+    /// before a call does not live across it, though its result may, in a register that the callee keeps. (The stack
+    /// pointer does, and all that is a constant away from it.)
     pub fn def(&self, value: Value) -> Option<&Op> {
-        self.b.trace().ops.get(value.as_op()?)
+        let index = value.as_op()?;
+        let op = self.b.trace().ops.get(index)?;
+        (index >= self.barrier || op.code == Opcode::Reg || self.is_stack(value)).then_some(op)
+    }
+
+    /// Whether a value is a constant away from the stack pointer at the entry.
+    fn is_stack(&self, mut value: Value) -> bool {
+        let trace = self.b.trace();
+        while let Some(op) = value.as_op().and_then(|index| trace.ops.get(index)) {
+            match op.code {
+                Opcode::Reg => return op.reg() == Some(Reg::RSP),
+                Opcode::Add if trace.constant(op.args[1]).is_some() => value = op.args[0],
+                _ => return false,
+            }
+        }
+        false
     }
 
     /// The definition of a value if it is this operation.
@@ -352,6 +372,7 @@ impl<'a> Cx<'a> {
     pub fn forget(&mut self) {
         self.numbers.clear();
         self.memory.forget();
+        self.barrier = self.b.len();
         self.fresh = false;
         self.checkpoint = None;
     }
