@@ -130,6 +130,7 @@ fn optimised(
         entry: &entry,
         start,
         turns: 1024,
+        verify: true,
         anchor_call: end_ip(recording),
     };
     optimise::optimise(recording, &facts, place, passes, Some(after))

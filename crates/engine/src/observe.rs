@@ -5,7 +5,7 @@
 //! again is patched in. Nothing depends on the answers being right: they choose what is promoted and guarded.
 
 use redmagic_ir::eval::{Evaluator, Fault, Host, Left, Memory, Regs};
-use redmagic_ir::{Abi, Opcode, Trace};
+use redmagic_ir::{Abi, Opcode, Reg, Trace};
 use redmagic_record::recording::{AccessKind, MemAccess, Recording, RegisterFile, ShimExecution, Step};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -160,4 +160,53 @@ pub fn observe(trace: &Trace, recording: &Recording) -> Vec<Option<u128>> {
     };
     let values = evaluator.values();
     (0..trace.ops.len()).map(|i| (i < reached).then(|| values[i])).collect()
+}
+
+/// Evaluates the lifted trace and an optimised one from the recorded state, and says how their ends differ. Traces with native
+/// operations, which nobody executes, are not compared. A loop is not: it has no end.
+pub fn difference(lifted: &Trace, optimised: &Trace, recording: &Recording) -> Option<String> {
+    let run = |trace: &Trace| {
+        let mut recorded = Recorded::of(recording);
+        let mut regs = registers(&recording.start);
+        let left = Evaluator::new().run(trace, &mut regs, &mut recorded);
+        (left, regs, recorded.bytes)
+    };
+    if [lifted, optimised]
+        .iter()
+        .any(|trace| trace.ops.iter().any(|op| op.code == Opcode::Native))
+    {
+        return None;
+    }
+    let (expected_left, expected, memory) = run(lifted);
+    if !matches!(expected_left, Ok(Left::End(_) | Left::Repeat | Left::Link(_))) {
+        // The recording itself cannot be followed: other threads, or memory that was not recorded.
+        return None;
+    }
+    let (left, regs, found) = run(optimised);
+    if left != expected_left {
+        return Some(format!("it leaves by {left:?} and not by {expected_left:?}"));
+    }
+    for reg in Reg::all() {
+        let mut mask = u128::MAX;
+        if reg == Reg::FLAGS {
+            // At an anchor's call flags are dead.
+            let dead = !matches!(expected_left, Ok(Left::End(_)));
+            mask = if dead { 0 } else { u128::from(!expected.undefined_flags) };
+        }
+        if (regs.get(reg) ^ expected.get(reg)) & mask != 0 {
+            return Some(format!(
+                "{reg} is {:#x} and not {:#x}",
+                regs.get(reg),
+                expected.get(reg)
+            ));
+        }
+    }
+    // Below the red zone nothing is alive, at an anchor's call nothing below the stack pointer.
+    let rsp = expected.gpr[Reg::RSP.index()];
+    let stack = rsp.wrapping_sub(1 << 20)..rsp;
+    memory.iter().find_map(|(address, byte)| {
+        let other = found.get(address).copied().unwrap_or(0);
+        (other != *byte && !stack.contains(address))
+            .then(|| format!("the byte at {address:#x} is {other:#x} and not {byte:#x}"))
+    })
 }

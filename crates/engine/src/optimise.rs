@@ -128,6 +128,8 @@ pub struct Place<'a> {
     pub anchor_call: u64,
     /// Turns of a loop before it goes back to the entry.
     pub turns: u64,
+    /// Whether to evaluate the optimised trace beside the lifted one, and fail where they differ.
+    pub verify: bool,
 }
 
 /// Why there is no optimised trace.
@@ -139,6 +141,9 @@ pub enum OptimiseError {
     /// The trace ends before the recording does.
     #[error("{0}")]
     Stopped(redmagic_lift::recording::Stop),
+    /// The optimised trace does not do what was recorded: a bug of the optimiser's.
+    #[error("the optimised trace is wrong, please report this: {0}")]
+    Wrong(String),
     /// The optimiser gave up.
     #[error(transparent)]
     Failed(#[from] Failed),
@@ -173,5 +178,13 @@ pub fn optimise(
         restart_pc: place.anchor_call,
         iterations: place.turns.max(1),
     };
+    if place.verify {
+        // Without the loop, which has no end to compare.
+        let straight: Vec<&str> = passes.iter().copied().filter(|pass| *pass != "peel").collect();
+        let optimised = redmagic_opt::optimize(&trace, &input, &straight)?;
+        if let Some(difference) = observe::difference(&trace, &optimised.trace, recording) {
+            return Err(OptimiseError::Wrong(difference));
+        }
+    }
     Ok(redmagic_opt::optimize_with(&trace, &input, passes, after)?)
 }

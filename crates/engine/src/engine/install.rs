@@ -361,6 +361,7 @@ impl Draft {
             start: job.ip,
             anchor_call: target.ip,
             turns: self.params.turns,
+            verify: self.params.verify != 0,
         };
         let optimised = optimise::optimise(recording, &facts, place, redmagic_opt::PASSES, None)?;
         let blocks = optimised
@@ -495,6 +496,7 @@ impl NotOptimised {
             NotOptimised::Off => "off",
             NotOptimised::MergeBlock => "merge-block",
             NotOptimised::Forced => "forced-end",
+            NotOptimised::Optimise(optimise::OptimiseError::Wrong(_)) => "wrong",
             NotOptimised::Optimise(_) => "optimiser",
             NotOptimised::Lower(_) => "emitter",
             NotOptimised::Cache(_) => "cache",
