@@ -54,7 +54,7 @@ params! {
     /// Turns of a loop before it is recorded; a function entry counts an eighth.
     hotloop: "REDMAGIC_HOTLOOP" = 500 in 1 ..= 100_000_000;
     /// Times an exit is taken before a side trace is recorded from it.
-    hotexit: "REDMAGIC_HOTEXIT" = 200 in 1 ..= 100_000_000;
+    hotexit: "REDMAGIC_HOTEXIT" = 1000 in 1 ..= 100_000_000;
     /// Longest recording, in instructions.
     maxrecord: "REDMAGIC_MAXRECORD" = 6000 in 16 ..= 1_000_000;
     /// Most side traces below one root.

@@ -118,6 +118,17 @@ impl Engine {
         })
     }
 
+    /// How many side traces lie between a job's trace and its root, itself included.
+    fn depth(&self, job: &Job) -> u64 {
+        let mut depth = 0;
+        let mut origin = job.origin;
+        while let Origin::Side { parent, .. } = origin {
+            depth += 1;
+            origin = self.graph.traces[parent as usize].origin;
+        }
+        depth
+    }
+
     /// Refuses side traces of a tree that came to its end meanwhile.
     fn check_tree(&self, job: &Job, root: TraceId) -> Result<(), InstallError> {
         match job.origin {
@@ -202,8 +213,10 @@ impl Engine {
         if first_exit as usize + compiled.exits.len() > EXIT_COUNTERS {
             return Err(CacheError::Full { bytes: EXIT_COUNTERS }.into());
         }
+        // Each side trace of a side trace must be twice as hot: paths multiply, and the later ones are taken less often.
+        let depth = self.depth(job);
         for exit in &compiled.exits {
-            self.set_exit_counter(exit.number, self.hot_exit(0));
+            self.set_exit_counter(exit.number, self.hot_exit(depth));
         }
         self.cache.install(room, &compiled.code, &compiled.data);
         self.graph.exits.extend(compiled.exits.iter().map(|exit| ExitState {
