@@ -50,7 +50,7 @@ fn a_side_trace_is_one_store_into_the_exits_slot() {
     let root = world.install_loop(key(1));
     let exit = world.engine.graph().exits[0].clone();
     assert_eq!(exit.target, TEXT + 0x10a, "where the branch does not go");
-    assert_eq!(world.exit_counter(0), 200);
+    assert_eq!(world.exit_counter(0), 1000);
     let counting = world.word(exit.slot);
     assert!(counting > CODE);
     let job = record(&mut world, Request::Exit { number: 0 });
@@ -59,6 +59,13 @@ fn a_side_trace_is_one_store_into_the_exits_slot() {
     let trace = world.install(&job, &side);
     assert_eq!(world.word(exit.slot), world.engine.graph().traces[trace as usize].body);
     assert_eq!(world.engine.graph().traces[trace as usize].root, root);
+    for number in world.engine.graph().traces[trace as usize].exits.clone() {
+        assert_eq!(
+            world.exit_counter(number),
+            2000,
+            "one further from the root is to be twice as hot"
+        );
+    }
     assert!(matches!(world.ask(Request::Exit { number: 0 }), Decision::Run));
 }
 
