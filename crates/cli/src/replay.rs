@@ -132,6 +132,7 @@ fn optimised(
         turns: 1024,
         verify: true,
         anchor_call: end_ip(recording),
+        graft: None,
     };
     optimise::optimise(recording, &facts, place, passes, Some(after))
 }

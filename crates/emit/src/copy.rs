@@ -260,6 +260,10 @@ pub struct Compiled {
     pub exits: Vec<Exit>,
     /// For listings: address of generated code, and the step it comes from.
     pub lines: Vec<(u64, u32)>,
+    /// For optimised traces: the operation whose register the result of each shares.
+    pub shared: Vec<u32>,
+    /// For optimised traces: how far the stack pointer of the entry is above the machine's, in bytes.
+    pub frame: i64,
 }
 
 /// Why a trace cannot be copied.
@@ -327,6 +331,8 @@ pub fn compile(start: Start, ops: &[Op], end: End, environment: &Environment) ->
         entry,
         body,
         exits,
+        shared: Vec::new(),
+        frame: 0,
         lines,
     })
 }

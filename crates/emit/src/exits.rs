@@ -28,6 +28,8 @@
 //! The slot makes attaching a side trace one 8-byte store, and switching the count off
 //! another.
 
+use redmagic_ir::Home;
+
 use crate::asm::{Asm, AsmError, Datum, Label};
 
 /// Where the shim and the counters are.
@@ -54,6 +56,24 @@ pub struct Exit {
     pub counting: u64,
     /// Where in the recording it lies: index of the step.
     pub step: u32,
+    /// How another trace can go on from here with the values where they are; only optimised traces have it.
+    pub handover: Option<Handover>,
+}
+
+/// An exit before its stub has done anything: what a trace that goes on from there finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handover {
+    /// The word that is jumped through first; it leads to the stub until a trace is attached.
+    pub slot: Datum,
+    /// Address of the stub.
+    pub stub: u64,
+    /// Where values are, by the operation that made each; registers of the entry that no operation reads are numbered after
+    /// the operations. See [`crate::copy::Compiled::shared`].
+    pub homes: Box<[(u32, Home)]>,
+    /// Loads that the stub makes, which can still be made.
+    pub loads: Box<[u32]>,
+    /// Whether the flags of the exit are those of the processor.
+    pub flags: bool,
 }
 
 /// What an exit must do so that the machine state is that of the original code: registers
@@ -214,6 +234,7 @@ impl Tails<'_> {
             slot,
             counting,
             step,
+            handover: None,
         })
     }
 }

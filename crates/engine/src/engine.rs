@@ -584,6 +584,9 @@ impl Engine {
             }
         }
         for exit in &self.graph.exits {
+            if let Some(handover) = &exit.handover {
+                self.cache.set_slot(handover.slot, handover.found.stub);
+            }
             self.cache.set_slot(exit.slot, exit.target);
         }
     }

@@ -8,7 +8,10 @@
 //! thread that runs in a dropped loop leaves it at its next turn.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use redmagic_emit::exits::Handover;
+use redmagic_opt::graft;
 use redmagic_proto::ApiFn;
 use redmagic_record::abort::Abort;
 use serde::Serialize;
@@ -119,6 +122,19 @@ pub struct Trace {
     pub dropped: bool,
     /// Side traces in its tree, if it is a root.
     pub side_traces: u64,
+    /// What side traces that go on from its exits are made from; only optimised traces have it.
+    pub parent: Option<Arc<Parent>>,
+}
+
+/// What side traces that go on from a trace's exits are made from.
+#[derive(Debug)]
+pub struct Parent {
+    /// Its operations, and what is known of them.
+    pub trace: graft::Parent,
+    /// See [`redmagic_emit::copy::Compiled::shared`].
+    pub shared: Vec<u32>,
+    /// See [`redmagic_emit::copy::Compiled::frame`].
+    pub frame: i64,
 }
 
 /// An exit of a compiled trace.
@@ -134,10 +150,23 @@ pub struct ExitState {
     pub aborts: u64,
     /// Times it was put off since the last recording.
     pub put_off: u64,
+    /// What a trace that goes on from here finds, and the operation of the parent that leaves.
+    pub handover: Option<Arc<HandoverState>>,
     /// The trace that starts here.
     pub side: Option<TraceId>,
     /// Whether it has stopped counting.
     pub silent: bool,
+}
+
+/// See [`redmagic_emit::exits::Handover`].
+#[derive(Debug)]
+pub struct HandoverState {
+    /// The operation of the parent that leaves.
+    pub at: usize,
+    /// Address of the word that is jumped through first.
+    pub slot: u64,
+    /// What is there.
+    pub found: Handover,
 }
 
 /// All of it.

@@ -5,10 +5,11 @@
 //! again is patched in. Nothing depends on the answers being right: they choose what is promoted and guarded.
 
 use redmagic_ir::eval::{Evaluator, Fault, Host, Left, Memory, Regs};
-use redmagic_ir::{Abi, Opcode, Reg, Trace};
+use redmagic_ir::{Abi, Opcode, Reg, Trace, Value};
+use redmagic_opt::graft::Grafted;
 use redmagic_record::recording::{AccessKind, MemAccess, Recording, RegisterFile, ShimExecution, Step};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 /// Offsets in the standard format of XSAVE (Intel SDM volume 1, 13.4).
 const MXCSR: usize = 24;
@@ -162,12 +163,116 @@ pub fn observe(trace: &Trace, recording: &Recording) -> Vec<Option<u128>> {
     (0..trace.ops.len()).map(|i| (i < reached).then(|| values[i])).collect()
 }
 
+/// The state that a recording starts in.
+pub fn start(recording: &Recording) -> (Regs, Recorded) {
+    (registers(&recording.start), Recorded::of(recording))
+}
+
+/// What a home is known to hold.
+fn settle(
+    grafted: &Grafted,
+    value: Value,
+    bits: u128,
+    known: &mut HashSet<Value>,
+    regs: &mut Regs,
+    bytes: &mut HashMap<u64, u8>,
+) {
+    let trace = &grafted.trace;
+    let Some(op) = value.as_op().map(|index| &trace.ops[index]) else {
+        return;
+    };
+    match op.code {
+        Opcode::Reg => {
+            let reg = op.reg().expect("verified");
+            regs.set(reg, bits);
+            known.insert(value);
+        }
+        // What is above may be anything.
+        Opcode::Trunc | Opcode::Extract if !known.contains(&op.args[0]) => {
+            let Some(reg) = op.args[0].as_op().and_then(|index| trace.ops[index].reg()) else {
+                return;
+            };
+            regs.set(reg, bits);
+            known.insert(value);
+        }
+        Opcode::Load => {
+            let address = regs.gpr[Reg::RSP.index()].wrapping_add_signed(i64::from(op.aux));
+            for (i, byte) in bits.to_le_bytes().into_iter().enumerate().take(op.ty.bytes() as usize) {
+                bytes.insert(address.wrapping_add(i as u64), byte);
+            }
+            known.insert(value);
+        }
+        _ => {}
+    }
+}
+
+/// The state of the machine in which a grafted trace is entered, as far as the trace depends on it: what its homes must hold
+/// for the registers and the memory of the original code to be what was recorded.
+pub fn machine(grafted: &Grafted, recording: &Recording) -> (Regs, Recorded) {
+    let (mut regs, mut recorded) = start(recording);
+    let original = recorded.bytes.clone();
+    let rsp = Reg::RSP.index();
+    regs.gpr[rsp] = regs.gpr[rsp].wrapping_sub_signed(grafted.inherited.private_below);
+    let mut known: HashSet<Value> = HashSet::new();
+    let from = grafted.inherited.from;
+    for (index, seen) in grafted.observed[..from].iter().enumerate() {
+        let op = &grafted.trace.ops[index];
+        if let Some(bits) = seen.filter(|_| op.code != Opcode::Reg || op.reg() != Some(Reg::RSP)) {
+            settle(grafted, Value::op(index), bits, &mut known, &mut regs, &mut recorded.bytes);
+        }
+    }
+    let mut prologue = grafted.trace.clone();
+    prologue.ops.truncate(from);
+    prologue.end = redmagic_ir::End::Exit {
+        snapshot: redmagic_ir::Snapshot::default(),
+    };
+    let mut facts: Vec<(Value, i32, Value)> = Vec::new();
+    for op in prologue.ops.iter().filter(|op| op.code == Opcode::Store) {
+        facts.push((op.args[1], op.aux, op.args[0]));
+    }
+    for (place, value) in &grafted.inherited.memory {
+        facts.extend(place.root.only_base().map(|base| (base, place.disp, *value)));
+    }
+    // Each round may settle the base of another fact.
+    for _ in 0..8 {
+        let before = known.len();
+        let mut evaluator = Evaluator::new();
+        let (mut regs_then, mut then) = (regs.clone(), recorded.clone());
+        if evaluator.run(&prologue, &mut regs_then, &mut then).is_err() {
+            break;
+        }
+        let values = evaluator.values().to_vec();
+        for (base, disp, value) in &facts {
+            let at = match base.as_op() {
+                Some(index) => values[index] as u64,
+                None => grafted.trace.constant(*base).unwrap_or(0) as u64,
+            };
+            let at = at.wrapping_add_signed(i64::from(*disp));
+            let size = u64::from(grafted.trace.type_of(*value).bytes());
+            let bytes: Option<Vec<u8>> = (0..size).map(|i| original.get(&at.wrapping_add(i)).copied()).collect();
+            if let Some(bytes) = bytes.filter(|_| !known.contains(value)) {
+                let mut wide = [0; 16];
+                wide[..bytes.len()].copy_from_slice(&bytes);
+                let bits = u128::from_le_bytes(wide);
+                settle(grafted, *value, bits, &mut known, &mut regs, &mut recorded.bytes);
+            }
+        }
+        if known.len() == before {
+            break;
+        }
+    }
+    (regs, recorded)
+}
+
 /// Evaluates the lifted trace and an optimised one from the recorded state, and says how their ends differ. Traces with native
 /// operations, which nobody executes, are not compared. A loop is not: it has no end.
-pub fn difference(lifted: &Trace, optimised: &Trace, recording: &Recording) -> Option<String> {
-    let run = |trace: &Trace| {
-        let mut recorded = Recorded::of(recording);
-        let mut regs = registers(&recording.start);
+pub fn difference(
+    lifted: &Trace,
+    optimised: &Trace,
+    recording: &Recording,
+    machine: (Regs, Recorded),
+) -> Option<String> {
+    let run = |trace: &Trace, (mut regs, mut recorded): (Regs, Recorded)| {
         let left = Evaluator::new().run(trace, &mut regs, &mut recorded);
         (left, regs, recorded.bytes)
     };
@@ -177,12 +282,12 @@ pub fn difference(lifted: &Trace, optimised: &Trace, recording: &Recording) -> O
     {
         return None;
     }
-    let (expected_left, expected, memory) = run(lifted);
+    let (expected_left, expected, memory) = run(lifted, start(recording));
     if !matches!(expected_left, Ok(Left::End(_) | Left::Repeat | Left::Link(_))) {
         // The recording itself cannot be followed: other threads, or memory that was not recorded.
         return None;
     }
-    let (left, regs, found) = run(optimised);
+    let (left, regs, found) = run(optimised, machine);
     if left != expected_left {
         return Some(format!("it leaves by {left:?} and not by {expected_left:?}"));
     }

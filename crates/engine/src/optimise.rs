@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
-use redmagic_ir::Reg;
+use redmagic_ir::{Reg, Trace};
+use redmagic_opt::graft::{self, Grafted, Leave};
 use redmagic_opt::{After, Constant, ConstantMemory, Failed, Input, Optimized};
 use redmagic_proto::registry::KIND_CONSTANT_MEMORY;
 use redmagic_record::recording::{AccessKind, ConstantBlock, Recording, Step};
 
 use crate::fold::Facts;
+use crate::graph::{HandoverState, Parent};
 use crate::lift::{self, Malformed};
 use crate::observe;
 use crate::registry::Declarations;
@@ -130,6 +132,8 @@ pub struct Place<'a> {
     pub turns: u64,
     /// Whether to evaluate the optimised trace beside the lifted one, and fail where they differ.
     pub verify: bool,
+    /// For a side trace: the trace and the exit that it goes on from.
+    pub graft: Option<(&'a Parent, &'a HandoverState)>,
 }
 
 /// Why there is no optimised trace.
@@ -144,6 +148,9 @@ pub enum OptimiseError {
     /// The optimised trace does not do what was recorded: a bug of the optimiser's.
     #[error("the optimised trace is wrong, please report this: {0}")]
     Wrong(String),
+    /// A register of the original code is nowhere to be had at the exit.
+    #[error("its parent has lost a register")]
+    Graft,
     /// The optimiser gave up.
     #[error(transparent)]
     Failed(#[from] Failed),
@@ -168,11 +175,21 @@ pub fn optimise(
         after("lifted", &trace);
     }
     let observed = observe::observe(&trace, recording);
+    let lifted = trace;
+    let grafted = match place.graft {
+        Some((parent, handover)) => Some(graft(recording, &lifted, &observed, parent, handover)?),
+        None => None,
+    };
+    let (trace, observed) = match &grafted {
+        Some(grafted) => (&grafted.trace, &grafted.observed),
+        None => (&lifted, &observed),
+    };
     let constants = RecordedConstants::of(recording, facts);
     let input = Input {
         entry: place.entry,
         start_pc: place.start,
-        observed: &observed,
+        observed,
+        inherited: grafted.as_ref().map(|grafted| &grafted.inherited),
         constants: &constants,
         generation: Some(facts.generation),
         restart_pc: place.anchor_call,
@@ -181,10 +198,35 @@ pub fn optimise(
     if place.verify {
         // Without the loop, which has no end to compare.
         let straight: Vec<&str> = passes.iter().copied().filter(|pass| *pass != "peel").collect();
-        let optimised = redmagic_opt::optimize(&trace, &input, &straight)?;
-        if let Some(difference) = observe::difference(&trace, &optimised.trace, recording) {
+        let optimised = redmagic_opt::optimize(trace, &input, &straight)?;
+        let start = match &grafted {
+            Some(grafted) => observe::machine(grafted, recording),
+            None => observe::start(recording),
+        };
+        if let Some(difference) = observe::difference(&lifted, &optimised.trace, recording, start) {
             return Err(OptimiseError::Wrong(difference));
         }
     }
-    Ok(redmagic_opt::optimize_with(&trace, &input, passes, after)?)
+    Ok(redmagic_opt::optimize_with(trace, &input, passes, after)?)
+}
+
+/// The lifted trace behind its parent.
+fn graft(
+    recording: &Recording,
+    lifted: &Trace,
+    observed: &[Option<u128>],
+    parent: &Parent,
+    handover: &HandoverState,
+) -> Result<Grafted, OptimiseError> {
+    let found = &handover.found;
+    let leave = Leave {
+        at: handover.at,
+        shared: &parent.shared,
+        homes: &found.homes,
+        loads: &found.loads,
+        flags: found.flags,
+        frame: parent.frame,
+    };
+    let start = observe::registers(&recording.start);
+    graft::graft(&parent.trace, &leave, lifted, observed, &|reg| start.get(reg)).ok_or(OptimiseError::Graft)
 }

@@ -77,6 +77,9 @@ params! {
     optimise: "REDMAGIC_OPTIMISE" = 1 in 0 ..= 1;
     /// Whether every optimised trace is evaluated beside the lifted one first (1, for tests), and copied when they differ.
     verify: "REDMAGIC_VERIFY" = 0 in 0 ..= 1;
+    /// Whether an optimised side trace takes over the values of its parent where they are (1), or begins with the machine
+    /// state of the original code (0).
+    graft: "REDMAGIC_GRAFT" = 1 in 0 ..= 1;
     /// Turns of an optimised loop before it loads everything anew.
     turns: "REDMAGIC_TURNS" = 1024 in 1 ..= 1024;
     /// Processor time in ms after which a program started by `redmagic run` gets its session: a shorter one is left alone.

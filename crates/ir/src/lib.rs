@@ -30,6 +30,6 @@ pub mod verify;
 
 pub use builder::Builder;
 pub use opcode::Opcode;
-pub use reg::{Cond, Reg};
+pub use reg::{Cond, Home, Reg};
 pub use trace::{Abi, Addr, Constant, End, ExitStore, MemFlags, Native, NativeMem, Op, Snapshot, Trace, Value, Via};
 pub use types::Type;

@@ -180,3 +180,12 @@ impl fmt::Display for Cond {
         f.write_str(self.name())
     }
 }
+
+/// Where the machine code of a trace keeps a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Home {
+    /// A general or vector register. Above the width of the value there may be anything.
+    Register(Reg),
+    /// The frame: this many bytes above the machine's stack pointer. 16 bytes for vectors, else 8.
+    Frame(i32),
+}

@@ -5,8 +5,9 @@ use redmagic_ir::opcode::Effects;
 use redmagic_ir::{Builder, End, Op, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::forward::memory::{Extents, MemoryState};
+use crate::forward::memory::{Extents, Fact, MemoryState, Root};
 use crate::forward::{Pass, Step};
+use crate::graft::Inherited;
 
 /// Memory that does not change.
 pub trait ConstantMemory {
@@ -45,6 +46,8 @@ pub struct Input<'a> {
     pub generation: Option<(u64, u64)>,
     /// After how many turns a loop goes back to the entry of the trace.
     pub iterations: u64,
+    /// What the parent of a side trace knew, if the trace goes on where its parent is left.
+    pub inherited: Option<&'a Inherited>,
     /// Addresses of anchors' calls: where an exit with `Via::Restart` stands.
     pub restart_pc: u64,
 }
@@ -58,6 +61,7 @@ impl Default for Input<'_> {
             constants: &(),
             generation: None,
             iterations: 1024,
+            inherited: None,
             restart_pc: 0,
         }
     }
@@ -449,7 +453,13 @@ impl<'a> Cx<'a> {
         let mut values: Vec<Value> = Vec::with_capacity(trace.ops.len());
         self.memory.extents = Extents::of(trace, self.input.observed);
         self.guard_entry();
+        if let Some(inherited) = self.input.inherited {
+            self.memory.facts.private_below = inherited.private_below;
+        }
         for (index, op) in trace.ops.iter().enumerate() {
+            if let Some(inherited) = self.input.inherited.filter(|inherited| inherited.from == index) {
+                self.inherit(inherited, trace, &values);
+            }
             if let Some(pc) = trace.origin(index)
                 && trace.origins.binary_search_by_key(&(index as u32), |o| o.0).is_ok()
             {
@@ -493,6 +503,37 @@ impl<'a> Cx<'a> {
         let mut out = self.b.trace().clone();
         out.end = end;
         Ok(out)
+    }
+
+    /// What was known before.
+    fn inherit(&mut self, inherited: &Inherited, trace: &Trace, values: &[Value]) {
+        for fact in &inherited.apart {
+            let mut root = |root: &Root| {
+                let parts = [root.base, root.index, root.seg];
+                root.of(parts.map(|part| {
+                    let part = lookup(&mut self.b, trace, values, part);
+                    self.canonical_or_none(part)
+                }))
+            };
+            let (a, b) = (root(&fact.a.0), root(&fact.b.0));
+            self.memory.facts.add(Fact {
+                at: self.b.len(),
+                a: (a, fact.a.1, fact.a.2),
+                b: (b, fact.b.1, fact.b.2),
+            });
+        }
+        for (place, value) in &inherited.memory {
+            let value = lookup(&mut self.b, trace, values, *value);
+            let value = self.canonical(value);
+            let old: FxHashMap<Value, Value> = place
+                .root
+                .parts()
+                .map(|part| (part, lookup(&mut self.b, trace, values, part)))
+                .collect();
+            if let Some(place) = place.map(self, &|part| old[&part]) {
+                self.memory.add(&place, value);
+            }
+        }
     }
 
     /// The value of a register at the entry.

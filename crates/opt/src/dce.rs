@@ -90,13 +90,13 @@ pub fn live(trace: &Trace) -> Vec<bool> {
 
 /// Removes what nothing needs.
 #[must_use]
-pub fn dce(trace: Trace) -> Trace {
+pub fn dce(trace: Trace) -> (Trace, Renumbered) {
     let live = live(&trace);
     keep(trace, &live)
 }
 
 /// The trace with the operations that are marked.
-pub(crate) fn keep(mut trace: Trace, kept: &[bool]) -> Trace {
+pub(crate) fn keep(mut trace: Trace, kept: &[bool]) -> (Trace, Renumbered) {
     let mut map = vec![Value::NONE; trace.ops.len()];
     let mut count = 0;
     // How many stay before each operation.
@@ -126,7 +126,29 @@ pub(crate) fn keep(mut trace: Trace, kept: &[bool]) -> Trace {
         Some(index) => map[index],
         None => value,
     });
-    trace
+    (trace, Renumbered { map, before })
+}
+
+/// What became of the operations of a trace.
+#[derive(Debug)]
+pub struct Renumbered {
+    /// Their new values, or none.
+    map: Vec<Value>,
+    /// How many stay before each.
+    before: Vec<u32>,
+}
+
+impl Renumbered {
+    /// The new name of a value, if it is still there.
+    pub(crate) fn value(&self, value: Value) -> Option<Value> {
+        let new = value.as_op().map_or(value, |index| self.map[index]);
+        (!new.is_none()).then_some(new)
+    }
+
+    /// The number of operations that stay of the first `at`.
+    pub(crate) fn position(&self, at: usize) -> usize {
+        self.before[at.min(self.before.len() - 1)] as usize
+    }
 }
 
 /// Replaces every value that the trace refers to. Snapshots and natives that no operation has any more are left as they are.

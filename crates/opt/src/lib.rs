@@ -21,17 +21,19 @@
 pub mod cx;
 pub mod dce;
 pub mod forward;
+pub mod graft;
 pub mod peel;
 pub mod sink;
 
 pub use cx::{Constant, ConstantMemory, Cx, Failed, Input};
 
-use forward::memory::Facts;
+use dce::Renumbered;
+use forward::memory::{Facts, Lasting};
 use redmagic_ir::{End, Trace};
 use rustc_hash::FxHashSet;
 
 /// A pass over the whole trace, after the forward chain.
-type Backward = fn(Trace, &Facts) -> Trace;
+type Backward = fn(Trace, &Facts) -> (Trace, Renumbered);
 
 /// Sees the trace after a stage, which it is told the name of.
 pub type After<'a> = &'a mut dyn FnMut(&'static str, &Trace);
@@ -44,6 +46,8 @@ pub const PASSES: &[&str] = &["fold", "constants", "known", "gvn", "memory", "pe
 pub struct Optimized {
     /// The trace.
     pub trace: Trace,
+    /// What is known of it, for traces that go on from its exits.
+    pub lasting: Lasting,
     /// The constant memory that it relies on, by address.
     pub relied_on: Vec<u64>,
     /// Operations after each stage, by name.
@@ -124,12 +128,21 @@ pub fn optimize_with(
         straight
     };
     let relied_on = cx.relied_on();
+    let mut lasting = Lasting {
+        facts: std::mem::take(&mut cx.memory.facts),
+        head: std::mem::take(&mut cx.memory.lasting),
+    };
     for (name, pass) in backward {
-        out = pass(out, &cx.memory.facts);
+        let renumbered;
+        (out, renumbered) = pass(out, &lasting.facts);
+        lasting.renumber(&renumbered);
         note(name, &out);
     }
+    let trace = out.normalized();
+    lasting.rebase(&out, &trace);
     Ok(Optimized {
-        trace: out.normalized(),
+        trace,
+        lasting,
         relied_on,
         counts,
     })

@@ -276,13 +276,22 @@ fn assemble(straight: &Trace, cx: &mut Cx<'_>, body: &Body) -> Trace {
         ..map_snapshot(&body.end)
     });
     out.guard(over, false, restart);
-    cx.memory.facts.0.iter_mut().for_each(|fact| {
+    cx.memory.facts.all.iter_mut().for_each(|fact| {
         if fact.at > count {
             fact.at += shift;
             fact.a.0 = fact.a.0.with(&map);
             fact.b.0 = fact.b.0.with(&map);
         }
     });
+    cx.memory.lasting = cx
+        .memory
+        .used_at_head()
+        .into_iter()
+        .map(|(place, value)| {
+            let root = place.root.with(&|part| map(cx.canonical(part)));
+            (Place { root, ..place }, map(cx.canonical(value)))
+        })
+        .collect();
     let mut next = vec![(counter, left)];
     next.extend(
         carried

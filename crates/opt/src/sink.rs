@@ -12,7 +12,7 @@
 use redmagic_ir::opcode::Effects;
 use redmagic_ir::{End, ExitStore, Op, Opcode, Reg, Snapshot, Trace, Type, Value};
 
-use crate::dce;
+use crate::dce::{self, Renumbered};
 use crate::forward::memory::{Facts, Place, Root, overlap, place};
 
 /// Bytes that are overwritten later.
@@ -36,8 +36,8 @@ const MOST: usize = 2048;
 
 /// See the module.
 #[must_use]
-pub fn sink(mut trace: Trace, facts: &Facts) -> Trace {
-    let stack = Stack::of(&trace);
+pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
+    let stack = Stack::of(&trace, facts.private_below);
     let mut kept = vec![true; trace.ops.len()];
     let mut dead: Vec<Dead> = Vec::new();
     if let End::Repeat { snapshot } | End::Link { snapshot, .. } = &trace.end
@@ -120,18 +120,24 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> Trace {
 }
 
 /// What is known of the native stack.
-struct Stack {
+pub(crate) struct Stack {
     /// The stack pointer at the entry.
     pointer: Option<Value>,
     /// The operation from which on an address of the stack may be known elsewhere.
     escapes: usize,
+    /// What is below this displacement from the stack pointer at the entry is private until then.
+    private_below: i64,
 }
 
 impl Stack {
-    fn of(trace: &Trace) -> Stack {
+    pub(crate) fn of(trace: &Trace, private_below: i64) -> Stack {
         let is_rsp = |op: &Op| op.code == Opcode::Reg && op.reg() == Some(Reg::RSP);
         let pointer = trace.ops.iter().position(is_rsp).map(Value::op);
-        let mut stack = Stack { pointer, escapes: 0 };
+        let mut stack = Stack {
+            pointer,
+            escapes: 0,
+            private_below,
+        };
         let head = trace.ops.iter().position(|op| op.code == Opcode::LoopHead);
         let first = (0..trace.ops.len()).find(|index| stack.escapes_at(trace, *index));
         // In a loop, what escapes later has escaped in the turn before.
@@ -199,6 +205,11 @@ impl Stack {
         }
     }
 
+    /// Whether two places do not overlap, as far as that is known before operation `at`.
+    pub(crate) fn places_apart(&self, facts: &Facts, at: usize, one: &Place, two: &Place) -> bool {
+        self.apart(facts, at, &Range::Place(*one), two)
+    }
+
     fn apart(&self, facts: &Facts, at: usize, range: &Range, place: &Place) -> bool {
         let uses_stack = place.root.parts().any(|part| Some(part) == self.pointer);
         match range {
@@ -208,7 +219,7 @@ impl Stack {
                 }
                 let private = |one: &Place, other_uses: bool| {
                     self.is_stack(&one.root)
-                        && i64::from(one.disp) + i64::from(one.size) <= 0
+                        && i64::from(one.disp) + i64::from(one.size) <= self.private_below
                         && at < self.escapes
                         && !other_uses
                 };

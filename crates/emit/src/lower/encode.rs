@@ -24,6 +24,11 @@ impl R {
         self.0 >= 16
     }
 
+    /// As the IR names it.
+    pub(super) fn reg(self) -> redmagic_ir::Reg {
+        redmagic_ir::Reg::from_index(usize::from(self.0)).expect("32 registers come first")
+    }
+
     /// As a bit of a set.
     pub(super) const fn bit(self) -> u32 {
         1 << self.0

@@ -4,7 +4,7 @@
 //! touch no flag. The stack pointer comes last.
 
 use redmagic_ir::flags::STATUS;
-use redmagic_ir::{Opcode, Reg, Snapshot, Value};
+use redmagic_ir::{Home, Opcode, Reg, Snapshot, Value, Via};
 
 use super::encode::{Ins, Mem, R, Rm, Seg};
 use super::moves::{From, Move, To, parallel};
@@ -12,6 +12,7 @@ use super::plan::{How, Id, Kind, Mode, Place, registers};
 use super::regs::{Loc, Registers};
 use super::{Lower, LowerError, Pending};
 use crate::asm::Label;
+use crate::exits::Handover;
 
 /// Where the values of an exit are, and which are made on the way out.
 type Captured = (Vec<(Id, Loc)>, Vec<Id>);
@@ -29,8 +30,44 @@ impl<'a> Lower<'a> {
             pc,
             values,
             sunk,
+            homes: if snapshot.via == Via::Counted { self.homes() } else { Vec::new() },
         });
         Ok(label)
+    }
+
+    /// Where all values are that are somewhere.
+    fn homes(&self) -> Vec<(u32, Home)> {
+        let all = self.regs.everything().into_iter();
+        let values = all.filter(|(id, _)| matches!(self.plan.kind[*id], Kind::Gpr | Kind::Xmm));
+        let homes = values.filter_map(|(id, loc)| {
+            let home = match loc {
+                Loc { reg: Some(r), .. } => Home::Register(r.reg()),
+                Loc { slot: Some(slot), .. } => Home::Frame(Registers::slot_mem(slot).disp),
+                Loc { .. } => return None,
+            };
+            Some((id as u32, home))
+        });
+        homes.collect()
+    }
+
+    /// The start of a counted exit: through a word, so that another trace can take over.
+    pub(super) fn hand_over(&mut self, pending: &Pending<'_>) -> Result<Option<Handover>, LowerError> {
+        if pending.snapshot.via != Via::Counted {
+            return Ok(None);
+        }
+        let label = self.asm.label();
+        let slot = self.asm.datum_label(label);
+        self.asm.jmp_through(self.asm.datum_address(slot))?;
+        self.asm.bind(label);
+        let loads = pending.sunk.iter().copied();
+        let is_load = |id: &Id| self.plan.op(*id).is_some_and(|op| op.code == Opcode::Load);
+        Ok(Some(Handover {
+            slot,
+            stub: self.asm.here(),
+            homes: pending.homes.as_slice().into(),
+            loads: loads.filter(is_load).map(|id| id as u32).collect(),
+            flags: pending.snapshot.get(Reg::FLAGS).is_some() && self.plan.flags.in_exit(pending.op as u32 + 1),
+        }))
     }
 
     /// Registers that the trace does not move values through must hold what the snapshot says.
@@ -140,6 +177,7 @@ impl<'a> Lower<'a> {
             pc: snapshot.pc,
             values,
             sunk,
+            homes: Vec::new(),
         };
         self.regs.leave_main();
         self.stub(&pending)

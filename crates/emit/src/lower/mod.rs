@@ -47,7 +47,7 @@ mod vector;
 
 use std::collections::HashMap;
 
-use redmagic_ir::{End, Opcode, Reg, Trace, Value};
+use redmagic_ir::{End, Home, Opcode, Reg, Trace, Value, Via};
 
 use crate::asm::{Asm, AsmError, Datum, Label};
 use crate::copy::{Compiled, Environment, Start};
@@ -194,6 +194,8 @@ struct Pending<'a> {
     values: Vec<(Id, Loc)>,
     /// What it computes itself.
     sunk: Vec<Id>,
+    /// For counted exits: where all values are that are somewhere.
+    homes: Vec<(u32, Home)>,
 }
 
 /// The agreement at the head of the loop.
@@ -320,6 +322,8 @@ impl<'a> Lower<'a> {
             body,
             exits,
             lines: self.lines,
+            shared: self.plan.root.clone(),
+            frame: self.frame,
         }))
     }
 
@@ -444,11 +448,16 @@ impl<'a> Lower<'a> {
             self.asm.bind(pending.label);
             self.at = pending.op;
             self.lines.push((self.asm.here(), pending.op as u32));
+            let handover = self.hand_over(&pending)?;
             self.stub(&pending)?;
             match pending.snapshot.via {
-                redmagic_ir::Via::Counted => exits.push(tails.emit(&mut self.asm, pending.pc, pending.op as u32)?),
-                redmagic_ir::Via::Silent => self.asm.jmp_address(pending.pc)?,
-                redmagic_ir::Via::Restart => self.asm.jmp_through(self.targets.restart.slot)?,
+                Via::Counted => {
+                    let mut exit = tails.emit(&mut self.asm, pending.pc, pending.op as u32)?;
+                    exit.handover = handover;
+                    exits.push(exit);
+                }
+                Via::Silent => self.asm.jmp_address(pending.pc)?,
+                Via::Restart => self.asm.jmp_through(self.targets.restart.slot)?,
             }
         }
         Ok(exits)

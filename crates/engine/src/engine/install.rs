@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use redmagic_emit::copy::{self, Compiled, CopyError, End as CopyEnd, Environment, Op, Start};
 use redmagic_emit::lower::{self, Target, Targets};
+use redmagic_opt::graft;
 use redmagic_proto::ApiFn;
 use redmagic_proto::control::EXIT_COUNTERS;
 use redmagic_record::abort::Abort;
@@ -14,7 +15,7 @@ use redmagic_record::recording::{ConstantBlock, End, Recording, Step};
 use super::{Engine, Finished, Job};
 use crate::cache::{CacheError, Room, Space};
 use crate::fold::{self, Facts};
-use crate::graph::{AnchorKey, AnchorState, ExitState, Link, Origin, Slot, Trace, TraceId};
+use crate::graph::{AnchorKey, AnchorState, ExitState, HandoverState, Link, Origin, Parent, Slot, Trace, TraceId};
 use crate::params::Params;
 use crate::registry::{ConstantRange, Declarations};
 use crate::{optimise, plan};
@@ -48,6 +49,8 @@ pub struct Draft {
     params: Params,
     space: Space,
     environment: Environment,
+    /// For a side trace: where it can go on.
+    graft: Option<(Arc<Parent>, Arc<HandoverState>)>,
 }
 
 /// Compiled code, not installed yet, and how long it took.
@@ -108,6 +111,13 @@ impl Engine {
             read_only: Arc::clone(&self.read_only),
             params: self.params.clone(),
             space: self.cache.space(),
+            graft: match job.origin {
+                Origin::Side { exit, parent } if self.params.graft != 0 => {
+                    let parent = self.graph.traces[parent as usize].parent.clone();
+                    parent.zip(self.graph.exits[exit as usize].handover.clone())
+                }
+                _ => None,
+            },
             environment: Environment {
                 base: 0,
                 data_base: 0,
@@ -223,6 +233,13 @@ impl Engine {
             trace: id,
             target: exit.target,
             slot: room.data + u64::from(exit.slot.0) * 8,
+            handover: exit.handover.as_ref().map(|found| {
+                Arc::new(HandoverState {
+                    at: exit.step as usize,
+                    slot: room.data + u64::from(found.slot.0) * 8,
+                    found: found.clone(),
+                })
+            }),
             aborts: 0,
             put_off: 0,
             side: None,
@@ -243,6 +260,7 @@ impl Engine {
             valid,
             dropped: false,
             side_traces: 0,
+            parent: code.parent.map(Arc::new),
         });
         let relied_on = self.relied_on.entry(root).or_default();
         let id_block = match job.origin {
@@ -271,7 +289,11 @@ impl Engine {
             Origin::Side { exit, .. } => {
                 let state = &mut self.graph.exits[exit as usize];
                 state.side = Some(id);
-                self.cache.set_slot(state.slot, compiled.body);
+                let slot = match &state.handover {
+                    Some(handover) if code.grafted => handover.slot,
+                    _ => state.slot,
+                };
+                self.cache.set_slot(slot, compiled.body);
                 self.graph.traces[root as usize].side_traces += 1;
             }
         }
@@ -375,8 +397,26 @@ impl Draft {
             anchor_call: target.ip,
             turns: self.params.turns,
             verify: self.params.verify != 0,
+            graft: self.graft.as_ref().map(|(parent, handover)| (&**parent, &**handover)),
         };
-        let optimised = optimise::optimise(recording, &facts, place, redmagic_opt::PASSES, None)?;
+        if place.graft.is_some() {
+            match self.optimise_at(job, recording, &facts, place, &target) {
+                Err(reason) if !reason.is_wrong() => tracing::debug!(%reason, "not grafted"),
+                done => return done,
+            }
+        }
+        self.optimise_at(job, recording, &facts, optimise::Place { graft: None, ..place }, &target)
+    }
+
+    fn optimise_at(
+        &self,
+        job: &Job,
+        recording: &Recording,
+        facts: &Facts<'_>,
+        place: optimise::Place<'_>,
+        target: &Target,
+    ) -> Result<Code, NotOptimised> {
+        let optimised = optimise::optimise(recording, facts, place, redmagic_opt::PASSES, None)?;
         let blocks = optimised
             .relied_on
             .iter()
@@ -385,8 +425,8 @@ impl Draft {
         let trace = optimised.trace;
         let operations = trace.ops.len();
         let targets = Targets {
-            end: target,
-            restart: target,
+            end: *target,
+            restart: *target,
         };
         let start = start_of(job);
         let (room, compiled) = self.place(
@@ -395,11 +435,21 @@ impl Draft {
             &|environment| Ok::<_, NotOptimised>(lower::compile(&trace, start, &targets, environment)?),
         )?;
         Ok(Code {
-            room,
-            compiled,
             left_out: 0,
             operations: Some(operations),
             blocks,
+            grafted: place.graft.is_some(),
+            parent: Some(Parent {
+                shared: compiled.shared.clone(),
+                frame: compiled.frame,
+                trace: graft::Parent {
+                    trace,
+                    lasting: optimised.lasting,
+                    anchor: matches!(job.origin, Origin::Root(_)),
+                },
+            }),
+            room,
+            compiled,
         })
     }
 
@@ -434,6 +484,8 @@ impl Draft {
             left_out,
             operations: None,
             blocks,
+            grafted: false,
+            parent: None,
         })
     }
 
@@ -483,6 +535,9 @@ struct Code {
     /// Operations of the optimised trace, if it is one.
     operations: Option<usize>,
     blocks: Vec<ConstantRange>,
+    /// Whether it goes on where its parent is left, before the exit's stub.
+    grafted: bool,
+    parent: Option<Parent>,
 }
 
 /// Why a trace is copied and not optimised.
@@ -503,6 +558,11 @@ enum NotOptimised {
 }
 
 impl NotOptimised {
+    /// Whether it is a bug that was found.
+    fn is_wrong(&self) -> bool {
+        matches!(self, NotOptimised::Optimise(optimise::OptimiseError::Wrong(_)))
+    }
+
     /// A name for counting.
     fn kind(&self) -> &'static str {
         match self {

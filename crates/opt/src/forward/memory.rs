@@ -21,6 +21,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::fold::root;
 use super::{Pass, Step};
 use crate::cx::Cx;
+use crate::dce::Renumbered;
 
 /// See the module.
 pub struct Memory;
@@ -28,9 +29,9 @@ pub struct Memory;
 /// What is left of an address without its displacement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Root {
-    base: Value,
-    index: Value,
-    seg: Value,
+    pub(crate) base: Value,
+    pub(crate) index: Value,
+    pub(crate) seg: Value,
     shift: u8,
 }
 
@@ -85,13 +86,15 @@ pub struct MemoryState {
     stayed: FxHashSet<(u64, u64)>,
     /// Pairs of roots that are not worth a guard; `None`: none is.
     pub(crate) denied: Option<FxHashSet<(u64, u64)>>,
+    /// What a finished loop relies on at its head, in terms of the finished loop.
+    pub(crate) lasting: Vec<(Place, Value)>,
     /// The guards that were put in since the loop head, for those that can stand before it.
     pub(crate) in_loop: Option<Vec<(Place, Root)>>,
 }
 
 /// Two ranges that do not overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fact {
+pub struct Fact {
     /// How many operations stand before it is known.
     pub at: usize,
     /// One root, and the displacements.
@@ -102,26 +105,91 @@ pub(crate) struct Fact {
 
 /// What guards have shown not to overlap.
 #[derive(Debug, Clone, Default)]
-pub struct Facts(pub(crate) Vec<Fact>);
+pub struct Facts {
+    pub(crate) all: Vec<Fact>,
+    /// Native stack below this displacement from the entry's stack pointer is private until an address of it escapes.
+    pub(crate) private_below: i64,
+}
+
+/// What is known of a finished trace.
+#[derive(Debug, Clone, Default)]
+pub struct Lasting {
+    /// What does not overlap.
+    pub(crate) facts: Facts,
+    /// What memory holds at the head of the loop, in every turn.
+    pub(crate) head: Vec<(Place, Value)>,
+}
+
+impl Lasting {
+    /// In terms of the trace that is left.
+    pub(crate) fn renumber(&mut self, by: &Renumbered) {
+        self.change(&|value| by.value(value), &|at| by.position(at));
+    }
+
+    /// In terms of the same trace with other constants.
+    pub(crate) fn rebase(&mut self, from: &Trace, to: &Trace) {
+        let value = |value: Value| match value.as_constant() {
+            None => Some(value),
+            Some(index) => {
+                let at = to.constants.iter().position(|other| *other == from.constants[index]);
+                at.map(Value::constant)
+            }
+        };
+        self.change(&value, &|at| at);
+    }
+
+    fn change(&mut self, value: &dyn Fn(Value) -> Option<Value>, position: &dyn Fn(usize) -> usize) {
+        let root = |root: &mut Root| {
+            let parts = [&mut root.base, &mut root.index, &mut root.seg];
+            parts.into_iter().filter(|part| !part.is_none()).all(|part| {
+                let new = value(*part);
+                *part = new.unwrap_or(*part);
+                new.is_some()
+            })
+        };
+        self.facts.all.retain_mut(|fact| {
+            fact.at = position(fact.at);
+            root(&mut fact.a.0) && root(&mut fact.b.0)
+        });
+        self.head.retain_mut(|(place, held)| {
+            let new = value(*held);
+            *held = new.unwrap_or(*held);
+            new.is_some() && root(&mut place.root)
+        });
+    }
+}
 
 impl Facts {
-    fn add(&mut self, fact: Fact) {
+    pub(crate) fn add(&mut self, fact: Fact) {
         let known = |other: &Fact| (other.a, other.b) == (fact.a, fact.b) && other.at <= fact.at;
-        if !self.0.iter().any(known) {
-            self.0.push(fact);
+        if !self.all.iter().any(known) {
+            self.all.push(fact);
         }
+    }
+
+    /// What is known before operation `at`.
+    pub(crate) fn before(&self, at: usize) -> Vec<Fact> {
+        self.all.iter().copied().filter(|fact| fact.at <= at).collect()
+    }
+
+    /// Whether all of two ranges is known not to overlap before operation `at`.
+    fn ranges_apart(&self, at: usize, one: (Root, i64, i64), two: (Root, i64, i64)) -> bool {
+        let inside = |range: &(Root, i64, i64), side: &(Root, i64, i64)| {
+            range.0 == side.0 && side.1 <= range.1 && range.2 <= side.2
+        };
+        self.all.iter().any(|fact| {
+            fact.at <= at
+                && (inside(&one, &fact.a) && inside(&two, &fact.b) || inside(&two, &fact.a) && inside(&one, &fact.b))
+        })
     }
 
     /// Whether the two places are known not to overlap before operation `at`.
     pub(crate) fn apart(&self, at: usize, one: &Place, two: &Place) -> bool {
-        let inside = |place: &Place, side: &(Root, i64, i64)| {
+        let range = |place: &Place| {
             let start = i64::from(place.disp);
-            place.root == side.0 && side.1 <= start && start + i64::from(place.size) <= side.2
+            (place.root, start, start + i64::from(place.size))
         };
-        self.0.iter().any(|fact| {
-            fact.at <= at
-                && (inside(one, &fact.a) && inside(two, &fact.b) || inside(two, &fact.a) && inside(one, &fact.b))
-        })
+        self.ranges_apart(at, range(one), range(two))
     }
 }
 
@@ -146,6 +214,16 @@ impl Root {
         [self.base, self.index, self.seg]
             .into_iter()
             .filter(|part| !part.is_none())
+    }
+
+    /// The same root with these for base, index and segment.
+    pub(crate) fn of(&self, [base, index, seg]: [Value; 3]) -> Root {
+        Root {
+            base,
+            index,
+            seg,
+            shift: self.shift,
+        }
     }
 
     /// The same root in other terms.
@@ -234,7 +312,7 @@ impl MemoryState {
         }
     }
 
-    fn add(&mut self, place: &Place, value: Value) {
+    pub(crate) fn add(&mut self, place: &Place, value: Value) {
         let entries = self.known.entry(place.root).or_default();
         if entries.is_empty() && !self.order.contains(&place.root) {
             self.order.push(place.root);
@@ -418,6 +496,12 @@ fn load(cx: &mut Cx<'_>, op: Op, seen: Option<u128>) -> Step {
     match part(cx, value, offset, op.ty, seen) {
         Some(value) => {
             cx.memory.was_useful(&place.root, &known);
+            if let Some(index) = value.as_op()
+                && cx.observed[index].is_none()
+                && cx.b.type_of(value) == op.ty
+            {
+                cx.observed[index] = seen;
+            }
             Step::Is(value)
         }
         None => Step::Next(op),
@@ -490,8 +574,9 @@ fn store(cx: &mut Cx<'_>, op: Op) -> Step {
         if !apart(cx, &place, &other) {
             // What is private stays.
             let private = is_private_root(cx, &other) && !from_stack(cx, &place.root);
+            let limit = cx.memory.facts.private_below;
             if let Some(entries) = cx.memory.known.get_mut(&other) {
-                entries.retain(|known| private && i64::from(known.disp) + i64::from(known.size) <= 0);
+                entries.retain(|known| private && i64::from(known.disp) + i64::from(known.size) <= limit);
             }
         }
     }
@@ -537,23 +622,32 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
         )
     });
     // A store into a frame of our own touches nothing else.
-    let below = i64::from(place.disp) + i64::from(place.size) <= 0;
+    let limit = cx.memory.facts.private_below;
+    let below = i64::from(place.disp) + i64::from(place.size) <= limit;
     if below && is_private_root(cx, &place.root) && !from_stack(cx, other) {
         return true;
     }
     if is_private_root(cx, other) && !from_stack(cx, &place.root) {
-        if hi <= 0 {
+        if hi <= limit {
             return true;
         }
         // Only what is not private needs a guard.
         lo = lo.max(
             entries
                 .iter()
-                .filter(|k| i64::from(k.disp) + i64::from(k.size) > 0)
+                .filter(|k| i64::from(k.disp) + i64::from(k.size) > limit)
                 .map(|k| i64::from(k.disp))
                 .min()
-                .unwrap_or(0),
+                .unwrap_or(limit),
         );
+    }
+    let start = i64::from(place.disp);
+    let range = (place.root, start, start + i64::from(place.size));
+    if cx.memory.facts.ranges_apart(cx.b.len(), range, (*other, lo, hi)) {
+        if let (Some(from), Some(to)) = (seen_root(cx, &place.root), seen_root(cx, other)) {
+            cx.memory.saved.push(((from, to), *other));
+        }
+        return true;
     }
     if !place.root.seg.is_none() || !other.seg.is_none() {
         return false;
@@ -570,7 +664,7 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     if let Some((a, b)) = cx.memory.extents.0.get(&to) {
         (lo, hi) = (
             if is_private_root(cx, other) {
-                lo.min((*a).max(0))
+                lo.min((*a).max(limit))
             } else {
                 lo.min(*a)
             },
