@@ -95,19 +95,20 @@ pub fn optimize_with(
         }
     };
     let loops = peels && matches!(trace.end, End::Repeat { .. }) && peel::possible(trace);
-    // Guards against overlap are for loops, where most can stand before the head. Once with all of them, to see which are
-    // of use.
-    let mut denied = loops.then(FxHashSet::default);
-    if loops {
+    // Guards against overlap: once with all of them, to see which are of use.
+    let mut denied = FxHashSet::default();
+    {
         let mut cx = Cx::new(&chain, input);
-        cx.memory.denied = denied.clone();
+        cx.memory.denied = Some(FxHashSet::default());
+        cx.memory.straight = !loops;
         let straight = cx.feed_trace(trace)?;
-        if peel::peel(&straight, &mut cx).is_ok() {
-            denied = Some(cx.memory.useless());
+        if !loops || peel::peel(&straight, &mut cx).is_ok() {
+            denied = cx.memory.useless(loops);
         }
     }
     let mut cx = Cx::new(&chain, input);
-    cx.memory.denied = denied;
+    cx.memory.denied = Some(denied);
+    cx.memory.straight = !loops;
     let straight = cx.feed_trace(trace)?;
     let straight_facts = cx.memory.facts.clone();
     note("forward", &straight);

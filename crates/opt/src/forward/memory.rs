@@ -88,6 +88,8 @@ pub struct MemoryState {
     pub(crate) denied: Option<FxHashSet<(u64, u64)>>,
     /// What a finished loop relies on at its head, in terms of the finished loop.
     pub(crate) lasting: Vec<(Place, Value)>,
+    /// Whether the trace is no loop.
+    pub(crate) straight: bool,
     /// The guards that were put in since the loop head, for those that can stand before it.
     pub(crate) in_loop: Option<Vec<(Place, Root)>>,
 }
@@ -239,6 +241,9 @@ impl Root {
     }
 }
 
+/// How many loads a guard against overlap must save.
+const WORTH: usize = 4;
+
 /// Most guards against overlap in one trace.
 const MOST_GUARDS: usize = 96;
 
@@ -291,10 +296,13 @@ impl MemoryState {
             .map(|known| known.value)
     }
 
-    /// The pairs of roots whose guards cost more than they save. A guard that could not be moved before the loop is three or
-    /// four instructions; what it saves are loads.
-    pub(crate) fn useless(&self) -> FxHashSet<(u64, u64)> {
-        let needed = |pair: &(u64, u64)| if self.stayed.contains(pair) { 4 } else { 1 };
+    /// The pairs of roots whose guards cost more than they save. A guard is three or four instructions, what it saves are
+    /// loads, and guards on what was loaded. One that stands before a loop has only to save something in the loop.
+    pub(crate) fn useless(&self, in_loop: bool) -> FxHashSet<(u64, u64)> {
+        let needed = |pair: &(u64, u64)| match in_loop && !self.stayed.contains(pair) {
+            true => 1,
+            false => WORTH,
+        };
         let uses = |pair: &(u64, u64)| self.useful.get(pair).copied().unwrap_or(0);
         let pairs = self.saved.iter().map(|(pair, _)| *pair);
         pairs.filter(|pair| uses(pair) < needed(pair)).collect()
@@ -686,6 +694,9 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
         return true;
     }
     let pair = (from, to);
+    if cx.memory.straight && !(from_stack(cx, &place.root) || from_stack(cx, other)) {
+        return false;
+    }
     if cx.memory.denied.as_ref().is_none_or(|denied| denied.contains(&pair)) {
         return false;
     }
