@@ -451,7 +451,9 @@ impl<'a> Cx<'a> {
     /// Feeds a whole trace.
     pub(crate) fn feed_trace(&mut self, trace: &Trace) -> Result<Trace, Failed> {
         let mut values: Vec<Value> = Vec::with_capacity(trace.ops.len());
-        self.memory.extents = Extents::of(trace, self.input.observed);
+        if self.memory.extents.is_empty() {
+            self.memory.extents = Extents::of(trace, self.input.observed);
+        }
         self.guard_entry();
         if let Some(inherited) = self.input.inherited {
             self.memory.facts.private_below = inherited.private_below;

@@ -28,7 +28,7 @@ pub mod sink;
 pub use cx::{Constant, ConstantMemory, Cx, Failed, Input};
 
 use dce::Renumbered;
-use forward::memory::{Facts, Lasting};
+use forward::memory::{Extents, Facts, Lasting};
 use redmagic_ir::{End, Trace};
 use rustc_hash::FxHashSet;
 
@@ -95,21 +95,26 @@ pub fn optimize_with(
         }
     };
     let loops = peels && matches!(trace.end, End::Repeat { .. }) && peel::possible(trace);
-    // Guards against overlap: once with all of them, to see which are of use.
-    let mut denied = FxHashSet::default();
-    {
+    // Guards against overlap: with all of them, to see how far the accesses to each root reach and which are of use.
+    let begin = |denied: FxHashSet<(u64, u64)>, extents: Extents| {
         let mut cx = Cx::new(&chain, input);
-        cx.memory.denied = Some(FxHashSet::default());
+        cx.memory.denied = Some(denied);
         cx.memory.straight = !loops;
+        cx.memory.extents = extents;
         let straight = cx.feed_trace(trace)?;
-        if !loops || peel::peel(&straight, &mut cx).is_ok() {
-            denied = cx.memory.useless(loops);
+        Ok((cx, straight))
+    };
+    let (trial, straight) = begin(FxHashSet::default(), Extents::default())?;
+    let mut extents = Extents::of_fed(&straight, &trial.observed);
+    let mut denied = trial.memory.useless(false);
+    if loops {
+        let (mut trial, straight) = begin(FxHashSet::default(), extents.clone())?;
+        if peel::peel(&straight, &mut trial).is_ok() {
+            denied = trial.memory.useless(true);
+            extents = Extents::of_fed(trial.b.trace(), &trial.observed);
         }
     }
-    let mut cx = Cx::new(&chain, input);
-    cx.memory.denied = Some(denied);
-    cx.memory.straight = !loops;
-    let straight = cx.feed_trace(trace)?;
+    let (mut cx, straight) = begin(denied, extents)?;
     let straight_facts = cx.memory.facts.clone();
     note("forward", &straight);
     let mut out = if loops {

@@ -245,7 +245,7 @@ impl Root {
 const WORTH: usize = 4;
 
 /// Most guards against overlap in one trace.
-const MOST_GUARDS: usize = 96;
+const MOST_GUARDS: usize = 1024;
 
 impl MemoryState {
     /// Nothing is known any more.
@@ -340,6 +340,34 @@ impl MemoryState {
 pub struct Extents(FxHashMap<u64, (i64, i64)>);
 
 impl Extents {
+    /// Of a trace that has been fed, where more is known of addresses.
+    pub(crate) fn of_fed(trace: &Trace, observed: &[Option<u128>]) -> Extents {
+        let mut extents = Extents::default();
+        let seen = |value: Value| match value.as_op() {
+            _ if value.is_none() => Some(0),
+            Some(index) => observed.get(index).copied().flatten().map(|bits| bits as u64),
+            None => trace.constant(value).map(|bits| bits as u64),
+        };
+        for place in trace.ops.iter().filter_map(place).filter(|place| place.root.seg.is_none()) {
+            if let (Some(base), Some(index)) = (seen(place.root.base), seen(place.root.index)) {
+                let root = base.wrapping_add(index << place.root.shift);
+                let from = i64::from(place.disp);
+                extents.add(root, from, from + i64::from(place.size));
+            }
+        }
+        extents
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn add(&mut self, root: u64, from: i64, to: i64) {
+        let extent = self.0.entry(root).or_insert((from, to));
+        *extent = (extent.0.min(from), extent.1.max(to));
+    }
+
     /// Of a lifted trace.
     pub fn of(trace: &Trace, observed: &[Option<u128>]) -> Extents {
         let mut extents = Extents::default();
@@ -362,8 +390,7 @@ impl Extents {
             let root = base.wrapping_add(index << shift);
             let from = b.wrapping_add(i << shift).wrapping_add(i64::from(op.aux));
             let to = from + i64::from(op.ty.bytes());
-            let extent = extents.0.entry(root).or_insert((from, to));
-            *extent = (extent.0.min(from), extent.1.max(to));
+            extents.add(root, from, to);
         }
         extents
     }
