@@ -74,7 +74,7 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
         };
         let early: Vec<_> = guards
             .into_iter()
-            .filter(|(place, root)| place.root.parts().chain(root.parts()).all(invariant))
+            .filter(|(a, b)| a.parts().chain(b.parts()).all(invariant))
             .collect();
         if early.is_empty() || hoisted == HOISTS {
             return Ok(assemble(&straight, cx, &body));
@@ -83,12 +83,12 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
         cx.restore(&start);
         cx.carried.clear();
         settled = false;
-        for (place, root) in early {
+        for (a, b) in early {
             cx.checkpoint = Some(Snapshot {
                 pc: cx.input.restart_pc,
                 ..end.clone()
             });
-            crate::forward::memory::apart(cx, &place, &root);
+            crate::forward::memory::compare(cx, &a, &b);
         }
         cx.checkpoint = None;
         straight = Trace {

@@ -11,11 +11,16 @@
 //!   overlap, a comparison of the two ranges is put in before it, at the checkpoint of its instruction. In a loop those
 //!   between invariant roots are then found to be made already.
 //!
-//! The comparison is of one root's difference to the other with the extent of both, in one unsigned comparison:
-//! `s + [sd, sd+ss)` and `g + [lo, hi)` overlap when `s - g + (sd - lo + ss - 1)` is below `hi - lo + ss - 1`.
+//! What the comparison is: [`apart`].
+
+mod apart;
+
+pub(crate) use apart::{Span, compare};
+use apart::apart;
+pub use apart::Extents;
 
 use redmagic_ir::opcode::Effects;
-use redmagic_ir::{Cond, MemFlags, Op, Opcode as O, Reg, Trace, Type, Value};
+use redmagic_ir::{MemFlags, Op, Opcode as O, Reg, Trace, Type, Value};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::fold::root;
@@ -86,12 +91,14 @@ pub struct MemoryState {
     stayed: FxHashSet<(u64, u64)>,
     /// Pairs of roots that are not worth a guard; `None`: none is.
     pub(crate) denied: Option<FxHashSet<(u64, u64)>>,
+    /// Indices that guards have shown to be below a limit.
+    bounds: Vec<apart::Bound>,
     /// What a finished loop relies on at its head, in terms of the finished loop.
     pub(crate) lasting: Vec<(Place, Value)>,
     /// Whether the trace is no loop.
     pub(crate) straight: bool,
     /// The guards that were put in since the loop head, for those that can stand before it.
-    pub(crate) in_loop: Option<Vec<(Place, Root)>>,
+    pub(crate) in_loop: Option<Vec<(Span, Span)>>,
 }
 
 /// Two ranges that do not overlap.
@@ -244,9 +251,6 @@ impl Root {
 /// How many loads a guard against overlap must save.
 const WORTH: usize = 4;
 
-/// Most guards against overlap in one trace.
-const MOST_GUARDS: usize = 1024;
-
 impl MemoryState {
     /// Nothing is known any more.
     pub fn forget(&mut self) {
@@ -335,107 +339,6 @@ impl MemoryState {
     }
 }
 
-/// How far the accesses of a trace reach from each root, by the address that the root had when it was recorded.
-#[derive(Debug, Clone, Default)]
-pub struct Extents(FxHashMap<u64, (i64, i64)>);
-
-impl Extents {
-    /// Of a trace that has been fed, where more is known of addresses.
-    pub(crate) fn of_fed(trace: &Trace, observed: &[Option<u128>]) -> Extents {
-        let mut extents = Extents::default();
-        let seen = |value: Value| match value.as_op() {
-            _ if value.is_none() => Some(0),
-            Some(index) => observed.get(index).copied().flatten().map(|bits| bits as u64),
-            None => trace.constant(value).map(|bits| bits as u64),
-        };
-        for place in trace.ops.iter().filter_map(place).filter(|place| place.root.seg.is_none()) {
-            if let (Some(base), Some(index)) = (seen(place.root.base), seen(place.root.index)) {
-                let root = base.wrapping_add(index << place.root.shift);
-                let from = i64::from(place.disp);
-                extents.add(root, from, from + i64::from(place.size));
-            }
-        }
-        extents
-    }
-
-    /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn add(&mut self, root: u64, from: i64, to: i64) {
-        let extent = self.0.entry(root).or_insert((from, to));
-        *extent = (extent.0.min(from), extent.1.max(to));
-    }
-
-    /// Of a lifted trace.
-    pub fn of(trace: &Trace, observed: &[Option<u128>]) -> Extents {
-        let mut extents = Extents::default();
-        if observed.len() != trace.ops.len() {
-            return extents;
-        }
-        for op in &trace.ops {
-            let at = match op.code {
-                O::Load => 0,
-                O::Store => 1,
-                _ => continue,
-            };
-            let (Some((base, b)), Some((index, i))) = (
-                lifted_root(trace, observed, op.args[at]),
-                lifted_root(trace, observed, op.args[at + 1]),
-            ) else {
-                continue;
-            };
-            let shift = u32::from(op.imm & 3);
-            let root = base.wrapping_add(index << shift);
-            let from = b.wrapping_add(i << shift).wrapping_add(i64::from(op.aux));
-            let to = from + i64::from(op.ty.bytes());
-            extents.add(root, from, to);
-        }
-        extents
-    }
-}
-
-/// The address of a part when it was recorded, without its constants, and their sum.
-fn lifted_root(trace: &Trace, observed: &[Option<u128>], mut value: Value) -> Option<(u64, i64)> {
-    let mut sum = 0i64;
-    if value.is_none() {
-        return Some((0, 0));
-    }
-    loop {
-        if let Some(bits) = trace.constant(value) {
-            return Some((0, sum.wrapping_add(bits as i64)));
-        }
-        let op = trace.ops.get(value.as_op()?)?;
-        let constant = |v: Value| trace.constant(v).map(|bits| bits as i64);
-        let (next, c) = match op.code {
-            O::Add if op.ty == Type::I64 => match (constant(op.args[0]), constant(op.args[1])) {
-                (_, Some(c)) => (op.args[0], c),
-                (Some(c), _) => (op.args[1], c),
-                _ => break,
-            },
-            O::Sub if op.ty == Type::I64 => match constant(op.args[1]) {
-                Some(c) => (op.args[0], c.wrapping_neg()),
-                None => break,
-            },
-            O::Lea if op.args[1].is_none() && !op.args[0].is_none() => (op.args[0], i64::from(op.aux)),
-            // A sum: what is left of it without its constants.
-            O::Lea => {
-                let seen = (*observed.get(value.as_op()?)?)? as u64;
-                let (_, base) = lifted_root(trace, observed, op.args[0])?;
-                let (_, index) = lifted_root(trace, observed, op.args[1])?;
-                let constant = base.wrapping_add(index << (op.imm & 3)).wrapping_add(i64::from(op.aux));
-                return Some((seen.wrapping_sub(constant as u64), sum.wrapping_add(constant)));
-            }
-            _ => break,
-        };
-        value = next;
-        sum = sum.wrapping_add(c);
-    }
-    let seen = (*observed.get(value.as_op()?)?)? as u64;
-    Some((seen, sum))
-}
-
 /// The place of a load or store whose address is canonical.
 pub fn place(op: &Op) -> Option<Place> {
     let at = match op.code {
@@ -509,6 +412,7 @@ impl Pass for Memory {
             }
             _ => {}
         }
+        apart::note_bound(cx, op);
         note_escape(cx, op);
     }
 }
@@ -643,146 +547,6 @@ fn from_stack(cx: &Cx<'_>, root: &Root) -> bool {
 /// Whether the root is the stack pointer, and nothing else can have been made from it.
 fn is_private_root(cx: &Cx<'_>, root: &Root) -> bool {
     !cx.memory.escaped && root.index.is_none() && root.seg.is_none() && is_stack_pointer(cx, root.base)
-}
-
-/// Whether a store to `place` leaves what is known at `other` alone. May put in a guard that it does.
-pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
-    let Some(entries) = cx.memory.known.get(other).filter(|entries| !entries.is_empty()) else {
-        return true;
-    };
-    let (mut lo, mut hi) = entries.iter().fold((i64::MAX, i64::MIN), |(lo, hi), known| {
-        (
-            lo.min(i64::from(known.disp)),
-            hi.max(i64::from(known.disp) + i64::from(known.size)),
-        )
-    });
-    // A store into a frame of our own touches nothing else.
-    let limit = cx.memory.facts.private_below;
-    let below = i64::from(place.disp) + i64::from(place.size) <= limit;
-    if below && is_private_root(cx, &place.root) && !from_stack(cx, other) {
-        return true;
-    }
-    if is_private_root(cx, other) && !from_stack(cx, &place.root) {
-        if hi <= limit {
-            return true;
-        }
-        // Only what is not private needs a guard.
-        lo = lo.max(
-            entries
-                .iter()
-                .filter(|k| i64::from(k.disp) + i64::from(k.size) > limit)
-                .map(|k| i64::from(k.disp))
-                .min()
-                .unwrap_or(limit),
-        );
-    }
-    let start = i64::from(place.disp);
-    let range = (place.root, start, start + i64::from(place.size));
-    if cx.memory.facts.ranges_apart(cx.b.len(), range, (*other, lo, hi)) {
-        if let (Some(from), Some(to)) = (seen_root(cx, &place.root), seen_root(cx, other)) {
-            cx.memory.saved.push(((from, to), *other));
-        }
-        return true;
-    }
-    if !place.root.seg.is_none() || !other.seg.is_none() {
-        return false;
-    }
-    let (Some(from), Some(to)) = (seen_root(cx, &place.root), seen_root(cx, other)) else {
-        return false;
-    };
-    // The extents of all accesses, so that one guard does for all.
-    let mut start = i64::from(place.disp);
-    let mut end = start + i64::from(place.size);
-    if let Some((a, b)) = cx.memory.extents.0.get(&from) {
-        (start, end) = (start.min(*a), end.max(*b));
-    }
-    if let Some((a, b)) = cx.memory.extents.0.get(&to) {
-        (lo, hi) = (
-            if is_private_root(cx, other) {
-                lo.min((*a).max(limit))
-            } else {
-                lo.min(*a)
-            },
-            hi.max(*b),
-        );
-    }
-    let (size, width) = (end - start, hi - lo);
-    if size + width > 1 << 20 {
-        return false;
-    }
-    let offset = start.wrapping_sub(lo).wrapping_add(size - 1);
-    let bound = (width + size - 1) as u64;
-    let distance = from.wrapping_sub(to).wrapping_add(offset as u64);
-    if distance < bound {
-        return false;
-    }
-    let both_constant = |root: &Root| root.index.is_none() && cx.int(root.base).is_some();
-    if both_constant(&place.root) && both_constant(other) {
-        return true;
-    }
-    let pair = (from, to);
-    if cx.memory.straight && !(from_stack(cx, &place.root) || from_stack(cx, other)) {
-        return false;
-    }
-    if cx.memory.denied.as_ref().is_none_or(|denied| denied.contains(&pair)) {
-        return false;
-    }
-    let Some(snapshot) = cx.checkpoint.clone() else {
-        return false;
-    };
-    if cx.memory.guards >= MOST_GUARDS {
-        return false;
-    }
-    let a = address(cx, &place.root);
-    let b = address(cx, other);
-    let difference = cx.make(O::Sub, Type::I64, &[a, b]);
-    let offset = cx.b.int(Type::I64, offset as u64);
-    let sum = cx.make(O::Add, Type::I64, &[difference, offset]);
-    let bound = cx.b.int(Type::I64, bound);
-    let flags = cx.make(O::FlagsSub, Type::I64, &[sum, bound]);
-    let below = cx.feed(Cx::op(O::Cond, Type::Void, Cond::B.code(), &[flags]), Some(0));
-    match cx.int(below) {
-        Some(0) => {}
-        Some(_) => return false,
-        None => {
-            cx.memory.guards += 1;
-            cx.guard(below, false, snapshot);
-            if let Some(guards) = &mut cx.memory.in_loop {
-                guards.push((*place, *other));
-                cx.memory.stayed.insert(pair);
-            }
-        }
-    }
-    cx.memory.saved.push((pair, *other));
-    cx.memory.facts.add(Fact {
-        at: cx.b.len(),
-        a: (place.root, start, end),
-        b: (*other, lo, hi),
-    });
-    true
-}
-
-/// The address of a root when it was recorded.
-fn seen_root(cx: &Cx<'_>, root: &Root) -> Option<u64> {
-    let part = |value: Value| {
-        if value.is_none() {
-            Some(0)
-        } else {
-            cx.seen(value).map(|bits| bits as u64)
-        }
-    };
-    Some(part(root.base)?.wrapping_add(part(root.index)? << root.shift))
-}
-
-/// The address of a root, as a value.
-fn address(cx: &mut Cx<'_>, root: &Root) -> Value {
-    let op = Cx::op(
-        O::Lea,
-        Type::Void,
-        MemFlags::new(1 << root.shift, false).0,
-        &[root.base, root.index],
-    );
-    cx.feed(op, seen_root(cx, root).map(u128::from))
 }
 
 /// An address of the stack that is stored, computed with or passed on can be found again.

@@ -1,0 +1,413 @@
+//! Guards against overlap.
+//!
+//! One unsigned comparison says whether two ranges of bytes overlap: `a + [0, al)` and `b + [0, bl)` do when
+//! `a - b + al - 1` is below `al + bl - 1`, all modulo 2^64. The ranges are those of all accesses to a root ([`Extents`]), so
+//! that one comparison does for all.
+//!
+//! An element of an array is at a different place in every turn of a loop. Where a guard has shown that its index is below a
+//! limit, the range is the whole array up to that limit; its comparison is of values that the loop does not change, and
+//! stands before it.
+
+use redmagic_ir::{Cond, MemFlags, Op, Opcode as O, Trace, Type, Value};
+use rustc_hash::FxHashMap;
+
+use super::{Fact, Place, Root, from_stack, is_private_root, place};
+use crate::cx::Cx;
+use crate::forward::fold::significant_bits;
+
+/// Most guards against overlap in one trace.
+const MOST_GUARDS: usize = 1024;
+
+/// `index + offset` is below `limit`, unsigned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound {
+    index: Value,
+    offset: i64,
+    limit: Value,
+}
+
+/// Notes what a guard shows of an index.
+pub(super) fn note_bound(cx: &mut Cx<'_>, guard: &Op) {
+    let truth = match guard.code {
+        O::GuardTrue => true,
+        O::GuardFalse => false,
+        _ => return,
+    };
+    let Some(cond) = cx.def_of(guard.args[0], O::Cond).copied() else {
+        return;
+    };
+    let Some(compared) = cx.def_of(cond.args[0], O::FlagsSub).copied() else {
+        return;
+    };
+    // Below, not below; not above, above.
+    let (below, limit) = match (cond.imm, truth) {
+        (2, true) | (3, false) => (compared.args[0], compared.args[1]),
+        (6, false) | (7, true) => (compared.args[1], compared.args[0]),
+        _ => return,
+    };
+    if compared.ty != Type::I64 {
+        return;
+    }
+    let (mut index, mut offset) = (cx.canonical(below), 0i64);
+    while let Some(op) = cx.def_of(index, O::Add).filter(|op| op.ty == Type::I64) {
+        let Some(constant) = cx.int(op.args[1]) else { break };
+        offset = offset.wrapping_add(constant as i64);
+        index = cx.canonical(op.args[0]);
+    }
+    let limit = cx.canonical(limit);
+    cx.memory.bounds.push(Bound { index, offset, limit });
+}
+
+/// A range of bytes: `length` bytes and `count << shift` more, from `root + from` on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    root: Root,
+    from: i64,
+    length: i64,
+    count: Option<(Value, u8)>,
+}
+
+impl Span {
+    fn plain(root: Root, from: i64, to: i64) -> Span {
+        Span {
+            root,
+            from,
+            length: to - from,
+            count: None,
+        }
+    }
+
+    /// All elements up to the limit of the root's index.
+    fn array(cx: &Cx<'_>, root: &Root, from: i64, to: i64) -> Option<Span> {
+        if root.index.is_none() {
+            return None;
+        }
+        let (mut index, mut shift) = (cx.canonical(root.index), root.shift);
+        if let Some(op) = cx.def_of(index, O::Shl).filter(|op| op.ty == Type::I64) {
+            shift += u8::try_from(cx.int(op.args[1])?).ok().filter(|shift| *shift < 8)?;
+            index = cx.canonical(op.args[0]);
+        }
+        let bound = cx.memory.bounds.iter().rev().find(|bound| bound.index == index)?;
+        if significant_bits(cx, bound.limit) > 48 || bound.offset.unsigned_abs() > 1 << 16 {
+            return None;
+        }
+        // The index is at least -offset, and at most limit - 1 - offset.
+        Some(Span {
+            root: Root {
+                index: Value::NONE,
+                shift: 0,
+                ..*root
+            },
+            from: from - (bound.offset << shift),
+            length: to - from - (1 << shift),
+            count: Some((bound.limit, shift)),
+        })
+    }
+
+    /// The values that it depends on.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Value> {
+        self.root.parts().chain(self.count.map(|(count, _)| count))
+    }
+
+    /// Its first address and its length when it was recorded.
+    fn seen(&self, cx: &Cx<'_>) -> Option<(u64, u64)> {
+        let count = match self.count {
+            Some((count, shift)) => (cx.seen(count)? as u64) << shift,
+            None => 0,
+        };
+        let start = seen_root(cx, &self.root)?.wrapping_add_signed(self.from);
+        Some((start, count.wrapping_add_signed(self.length)))
+    }
+}
+
+/// Whether they did not overlap when they were recorded.
+fn seen_apart(cx: &Cx<'_>, a: &Span, b: &Span) -> bool {
+    let (Some((a, a_bytes)), Some((b, b_bytes))) = (a.seen(cx), b.seen(cx)) else {
+        return false;
+    };
+    let most = 1 << 56;
+    a_bytes > 0
+        && b_bytes > 0
+        && a_bytes < most
+        && b_bytes < most
+        && a.wrapping_sub(b).wrapping_add(a_bytes - 1) >= a_bytes + b_bytes - 1
+}
+
+fn scaled(cx: &mut Cx<'_>, count: Value, shift: u8) -> Value {
+    let shift = cx.b.int(Type::I8, u64::from(shift));
+    cx.make(O::Shl, Type::I64, &[count, shift])
+}
+
+/// Whether a store to `place` leaves what is known at `other` alone. May put in a guard that it does.
+pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
+    let Some(entries) = cx.memory.known.get(other).filter(|entries| !entries.is_empty()) else {
+        return true;
+    };
+    let (mut lo, mut hi) = entries.iter().fold((i64::MAX, i64::MIN), |(lo, hi), known| {
+        (
+            lo.min(i64::from(known.disp)),
+            hi.max(i64::from(known.disp) + i64::from(known.size)),
+        )
+    });
+    // A store into a frame of our own touches nothing else.
+    let limit = cx.memory.facts.private_below;
+    let below = i64::from(place.disp) + i64::from(place.size) <= limit;
+    if below && is_private_root(cx, &place.root) && !from_stack(cx, other) {
+        return true;
+    }
+    if is_private_root(cx, other) && !from_stack(cx, &place.root) {
+        if hi <= limit {
+            return true;
+        }
+        // Only what is not private needs a guard.
+        lo = lo.max(
+            entries
+                .iter()
+                .filter(|k| i64::from(k.disp) + i64::from(k.size) > limit)
+                .map(|k| i64::from(k.disp))
+                .min()
+                .unwrap_or(limit),
+        );
+    }
+    let start = i64::from(place.disp);
+    let range = (place.root, start, start + i64::from(place.size));
+    if cx.memory.facts.ranges_apart(cx.b.len(), range, (*other, lo, hi)) {
+        if let (Some(from), Some(to)) = (seen_root(cx, &place.root), seen_root(cx, other)) {
+            cx.memory.saved.push(((from, to), *other));
+        }
+        return true;
+    }
+    if !place.root.seg.is_none() || !other.seg.is_none() {
+        return false;
+    }
+    let (Some(from), Some(to)) = (seen_root(cx, &place.root), seen_root(cx, other)) else {
+        return false;
+    };
+    // The extents of all accesses, so that one guard does for all.
+    let mut start = i64::from(place.disp);
+    let mut end = start + i64::from(place.size);
+    if let Some((a, b)) = cx.memory.extents.0.get(&from) {
+        (start, end) = (start.min(*a), end.max(*b));
+    }
+    if let Some((a, b)) = cx.memory.extents.0.get(&to) {
+        (lo, hi) = (
+            if is_private_root(cx, other) {
+                lo.min((*a).max(limit))
+            } else {
+                lo.min(*a)
+            },
+            hi.max(*b),
+        );
+    }
+    if (end - start) + (hi - lo) > 1 << 20 {
+        return false;
+    }
+    let both_constant = |root: &Root| root.index.is_none() && cx.int(root.base).is_some();
+    let constants = both_constant(&place.root) && both_constant(other);
+    let pair = (from, to);
+    let guarded = !cx.memory.straight || from_stack(cx, &place.root) || from_stack(cx, other);
+    let denied = cx.memory.denied.as_ref().is_none_or(|denied| denied.contains(&pair));
+    let may_guard = guarded && !denied && cx.checkpoint.is_some() && cx.memory.guards < MOST_GUARDS;
+    if !constants && !may_guard {
+        return false;
+    }
+    // Whole arrays are best: then nothing of it changes with the index.
+    let plain = (Span::plain(place.root, start, end), Span::plain(*other, lo, hi));
+    let arrays = (
+        Span::array(cx, &place.root, start, end).unwrap_or(plain.0),
+        Span::array(cx, other, lo, hi).unwrap_or(plain.1),
+    );
+    let Some((a, b)) = [arrays, plain].into_iter().find(|(a, b)| seen_apart(cx, a, b)) else {
+        return false;
+    };
+    if constants {
+        return true;
+    }
+    match compare(cx, &a, &b) {
+        Compared::Apart => {}
+        Compared::Overlap => return false,
+        Compared::Guarded => {
+            if let Some(guards) = &mut cx.memory.in_loop {
+                guards.push((a, b));
+                cx.memory.stayed.insert(pair);
+            }
+        }
+    }
+    cx.memory.saved.push((pair, *other));
+    cx.memory.facts.add(Fact {
+        at: cx.b.len(),
+        a: (place.root, start, end),
+        b: (*other, lo, hi),
+    });
+    true
+}
+
+/// What a comparison of two ranges came to.
+pub(crate) enum Compared {
+    /// It is known that they do not overlap.
+    Apart,
+    /// They do, or no guard can be put in here.
+    Overlap,
+    /// A guard was put in.
+    Guarded,
+}
+
+/// Guards that two ranges do not overlap.
+pub(crate) fn compare(cx: &mut Cx<'_>, a: &Span, b: &Span) -> Compared {
+    let a_start = address(cx, &a.root);
+    let b_start = address(cx, &b.root);
+    let difference = cx.make(O::Sub, Type::I64, &[a_start, b_start]);
+    let offset = a.from.wrapping_sub(b.from).wrapping_add(a.length - 1);
+    let offset = cx.b.int(Type::I64, offset as u64);
+    let mut sum = cx.make(O::Add, Type::I64, &[difference, offset]);
+    let bound = (a.length + b.length - 1) as u64;
+    let mut bound = cx.b.int(Type::I64, bound);
+    if let Some((count, shift)) = a.count {
+        let bytes = scaled(cx, count, shift);
+        sum = cx.make(O::Add, Type::I64, &[sum, bytes]);
+        bound = cx.make(O::Add, Type::I64, &[bytes, bound]);
+    }
+    if let Some((count, shift)) = b.count {
+        let bytes = scaled(cx, count, shift);
+        bound = cx.make(O::Add, Type::I64, &[bound, bytes]);
+    }
+    let flags = cx.make(O::FlagsSub, Type::I64, &[sum, bound]);
+    let below = cx.feed(Cx::op(O::Cond, Type::Void, Cond::B.code(), &[flags]), Some(0));
+    match cx.int(below) {
+        Some(0) => Compared::Apart,
+        Some(_) => Compared::Overlap,
+        None => {
+            let Some(snapshot) = cx.checkpoint.clone() else {
+                return Compared::Overlap;
+            };
+            cx.memory.guards += 1;
+            cx.guard(below, false, snapshot);
+            Compared::Guarded
+        }
+    }
+}
+
+/// The address of a root when it was recorded.
+fn seen_root(cx: &Cx<'_>, root: &Root) -> Option<u64> {
+    let part = |value: Value| {
+        if value.is_none() {
+            Some(0)
+        } else {
+            cx.seen(value).map(|bits| bits as u64)
+        }
+    };
+    Some(part(root.base)?.wrapping_add(part(root.index)? << root.shift))
+}
+
+/// The address of a root, as a value.
+fn address(cx: &mut Cx<'_>, root: &Root) -> Value {
+    let op = Cx::op(
+        O::Lea,
+        Type::Void,
+        MemFlags::new(1 << root.shift, false).0,
+        &[root.base, root.index],
+    );
+    cx.feed(op, seen_root(cx, root).map(u128::from))
+}
+
+/// How far the accesses of a trace reach from each root, by the address that the root had when it was recorded.
+#[derive(Debug, Clone, Default)]
+pub struct Extents(FxHashMap<u64, (i64, i64)>);
+
+impl Extents {
+    /// Of a trace that has been fed, where more is known of addresses.
+    pub(crate) fn of_fed(trace: &Trace, observed: &[Option<u128>]) -> Extents {
+        let mut extents = Extents::default();
+        let seen = |value: Value| match value.as_op() {
+            _ if value.is_none() => Some(0),
+            Some(index) => observed.get(index).copied().flatten().map(|bits| bits as u64),
+            None => trace.constant(value).map(|bits| bits as u64),
+        };
+        for place in trace.ops.iter().filter_map(place).filter(|place| place.root.seg.is_none()) {
+            if let (Some(base), Some(index)) = (seen(place.root.base), seen(place.root.index)) {
+                let root = base.wrapping_add(index << place.root.shift);
+                let from = i64::from(place.disp);
+                extents.add(root, from, from + i64::from(place.size));
+            }
+        }
+        extents
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn add(&mut self, root: u64, from: i64, to: i64) {
+        let extent = self.0.entry(root).or_insert((from, to));
+        *extent = (extent.0.min(from), extent.1.max(to));
+    }
+
+    /// Of a lifted trace.
+    pub fn of(trace: &Trace, observed: &[Option<u128>]) -> Extents {
+        let mut extents = Extents::default();
+        if observed.len() != trace.ops.len() {
+            return extents;
+        }
+        for op in &trace.ops {
+            let at = match op.code {
+                O::Load => 0,
+                O::Store => 1,
+                _ => continue,
+            };
+            let (Some((base, b)), Some((index, i))) = (
+                lifted_root(trace, observed, op.args[at]),
+                lifted_root(trace, observed, op.args[at + 1]),
+            ) else {
+                continue;
+            };
+            let shift = u32::from(op.imm & 3);
+            let root = base.wrapping_add(index << shift);
+            let from = b.wrapping_add(i << shift).wrapping_add(i64::from(op.aux));
+            let to = from + i64::from(op.ty.bytes());
+            extents.add(root, from, to);
+        }
+        extents
+    }
+}
+
+/// The address of a part when it was recorded, without its constants, and their sum.
+fn lifted_root(trace: &Trace, observed: &[Option<u128>], mut value: Value) -> Option<(u64, i64)> {
+    let mut sum = 0i64;
+    if value.is_none() {
+        return Some((0, 0));
+    }
+    loop {
+        if let Some(bits) = trace.constant(value) {
+            return Some((0, sum.wrapping_add(bits as i64)));
+        }
+        let op = trace.ops.get(value.as_op()?)?;
+        let constant = |v: Value| trace.constant(v).map(|bits| bits as i64);
+        let (next, c) = match op.code {
+            O::Add if op.ty == Type::I64 => match (constant(op.args[0]), constant(op.args[1])) {
+                (_, Some(c)) => (op.args[0], c),
+                (Some(c), _) => (op.args[1], c),
+                _ => break,
+            },
+            O::Sub if op.ty == Type::I64 => match constant(op.args[1]) {
+                Some(c) => (op.args[0], c.wrapping_neg()),
+                None => break,
+            },
+            O::Lea if op.args[1].is_none() && !op.args[0].is_none() => (op.args[0], i64::from(op.aux)),
+            // A sum: what is left of it without its constants.
+            O::Lea => {
+                let seen = (*observed.get(value.as_op()?)?)? as u64;
+                let (_, base) = lifted_root(trace, observed, op.args[0])?;
+                let (_, index) = lifted_root(trace, observed, op.args[1])?;
+                let constant = base.wrapping_add(index << (op.imm & 3)).wrapping_add(i64::from(op.aux));
+                return Some((seen.wrapping_sub(constant as u64), sum.wrapping_add(constant)));
+            }
+            _ => break,
+        };
+        value = next;
+        sum = sum.wrapping_add(c);
+    }
+    let seen = (*observed.get(value.as_op()?)?)? as u64;
+    Some((seen, sum))
+}
+
