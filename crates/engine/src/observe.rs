@@ -6,10 +6,11 @@
 
 use redmagic_ir::eval::{Evaluator, Fault, Host, Left, Memory, Regs};
 use redmagic_ir::{Abi, Opcode, Reg, Trace, Value};
+use redmagic_opt::forward::memory::{Place, place};
 use redmagic_opt::graft::Grafted;
 use redmagic_record::recording::{AccessKind, MemAccess, Recording, RegisterFile, ShimExecution, Step};
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 
 /// Offsets in the standard format of XSAVE (Intel SDM volume 1, 13.4).
 const MXCSR: usize = 24;
@@ -164,115 +165,214 @@ pub fn observe(trace: &Trace, recording: &Recording) -> Vec<Option<u128>> {
 }
 
 /// The state that a recording starts in.
-pub fn start(recording: &Recording) -> (Regs, Recorded) {
-    (registers(&recording.start), Recorded::of(recording))
-}
-
-/// What a home is known to hold.
-fn settle(
-    grafted: &Grafted,
-    value: Value,
-    bits: u128,
-    known: &mut HashSet<Value>,
-    regs: &mut Regs,
-    bytes: &mut HashMap<u64, u8>,
-) {
-    let trace = &grafted.trace;
-    let Some(op) = value.as_op().map(|index| &trace.ops[index]) else {
-        return;
-    };
-    match op.code {
-        Opcode::Reg => {
-            let reg = op.reg().expect("verified");
-            regs.set(reg, bits);
-            known.insert(value);
-        }
-        // What is above may be anything.
-        Opcode::Trunc | Opcode::Extract if !known.contains(&op.args[0]) => {
-            let Some(reg) = op.args[0].as_op().and_then(|index| trace.ops[index].reg()) else {
-                return;
-            };
-            regs.set(reg, bits);
-            known.insert(value);
-        }
-        Opcode::Load => {
-            let address = regs.gpr[Reg::RSP.index()].wrapping_add_signed(i64::from(op.aux));
-            for (i, byte) in bits.to_le_bytes().into_iter().enumerate().take(op.ty.bytes() as usize) {
-                bytes.insert(address.wrapping_add(i as u64), byte);
-            }
-            known.insert(value);
-        }
-        _ => {}
+pub fn start(recording: &Recording) -> Machine {
+    Machine {
+        regs: registers(&recording.start),
+        recorded: Recorded::of(recording),
+        found: true,
     }
 }
 
 /// The state of the machine in which a grafted trace is entered, as far as the trace depends on it: what its homes must hold
-/// for the registers and the memory of the original code to be what was recorded.
-pub fn machine(grafted: &Grafted, recording: &Recording) -> (Regs, Recorded) {
-    let (mut regs, mut recorded) = start(recording);
-    let original = recorded.bytes.clone();
+/// for the registers and the memory of the original code to be what was recorded. It is found from there backwards,
+/// through the operations of the prologue.
+pub fn machine(grafted: &Grafted, recording: &Recording) -> Machine {
+    let Machine { mut regs, recorded, .. } = start(recording);
     let rsp = Reg::RSP.index();
     regs.gpr[rsp] = regs.gpr[rsp].wrapping_sub_signed(grafted.inherited.private_below);
-    let mut known: HashSet<Value> = HashSet::new();
-    let from = grafted.inherited.from;
-    for (index, seen) in grafted.observed[..from].iter().enumerate() {
-        let op = &grafted.trace.ops[index];
-        if let Some(bits) = seen.filter(|_| op.code != Opcode::Reg || op.reg() != Some(Reg::RSP)) {
-            settle(grafted, Value::op(index), bits, &mut known, &mut regs, &mut recorded.bytes);
-        }
-    }
+    let mut machine = Search {
+        trace: &grafted.trace,
+        values: vec![None; grafted.inherited.from],
+        original: recorded.bytes.clone(),
+        regs,
+        recorded,
+    };
     let mut prologue = grafted.trace.clone();
-    prologue.ops.truncate(from);
+    prologue.ops.truncate(grafted.inherited.from);
     prologue.end = redmagic_ir::End::Exit {
         snapshot: redmagic_ir::Snapshot::default(),
     };
-    let mut facts: Vec<(Value, i32, Value)> = Vec::new();
-    for op in prologue.ops.iter().filter(|op| op.code == Opcode::Store) {
-        facts.push((op.args[1], op.aux, op.args[0]));
-    }
-    for (place, value) in &grafted.inherited.memory {
-        facts.extend(place.root.only_base().map(|base| (base, place.disp, *value)));
-    }
-    // Each round may settle the base of another fact.
-    for _ in 0..8 {
-        let before = known.len();
-        let mut evaluator = Evaluator::new();
-        let (mut regs_then, mut then) = (regs.clone(), recorded.clone());
-        if evaluator.run(&prologue, &mut regs_then, &mut then).is_err() {
-            break;
+    for (index, op) in prologue.ops.iter().enumerate() {
+        if op.code == Opcode::Reg && op.reg() == Some(Reg::RSP) {
+            machine.values[index] = Some(u128::from(machine.regs.gpr[rsp]));
         }
-        let values = evaluator.values().to_vec();
-        for (base, disp, value) in &facts {
-            let at = match base.as_op() {
-                Some(index) => values[index] as u64,
-                None => grafted.trace.constant(*base).unwrap_or(0) as u64,
-            };
-            let at = at.wrapping_add_signed(i64::from(*disp));
-            let size = u64::from(grafted.trace.type_of(*value).bytes());
-            let bytes: Option<Vec<u8>> = (0..size).map(|i| original.get(&at.wrapping_add(i)).copied()).collect();
-            if let Some(bytes) = bytes.filter(|_| !known.contains(value)) {
-                let mut wide = [0; 16];
-                wide[..bytes.len()].copy_from_slice(&bytes);
-                let bits = u128::from_le_bytes(wide);
-                settle(grafted, *value, bits, &mut known, &mut regs, &mut recorded.bytes);
+    }
+    let observed = grafted.observed[..grafted.inherited.from].iter().enumerate();
+    for (index, bits) in observed.filter_map(|(index, seen)| Some((index, (*seen)?))) {
+        machine.settle(Value::op(index), bits, 0);
+    }
+    let stores = prologue.ops.iter().filter(|op| op.code == Opcode::Store);
+    let mut facts: Vec<(Place, Value)> = stores.filter_map(|op| Some((place(op)?, op.args[0]))).collect();
+    facts.extend(&grafted.inherited.memory);
+    // Each round may settle the base of another fact.
+    for _ in 0..16 {
+        let before = machine.known();
+        machine.forward(&prologue);
+        for (place, value) in &facts {
+            if let Some(bits) = machine.recorded_at(place, grafted.trace.type_of(*value)) {
+                machine.settle(*value, bits, 0);
             }
         }
-        if known.len() == before {
+        if machine.known() == before {
             break;
         }
     }
-    (regs, recorded)
+    // What was not read when it was recorded, but is known to be there: a store of it again may be gone.
+    for (place, value) in &grafted.inherited.memory {
+        let address = place.address(&|value| machine.value(value).map(|bits| bits as u64));
+        let bytes = grafted.trace.type_of(*value).bytes() as usize;
+        if let (Some(address), Some(bits)) = (address, machine.value(*value)) {
+            for (i, byte) in bits.to_le_bytes().into_iter().enumerate().take(bytes) {
+                let at = address.wrapping_add(i as u64);
+                machine.recorded.bytes.entry(at).or_insert(byte);
+            }
+        }
+    }
+    let leaves = prologue.ops.iter().enumerate();
+    let mut leaves = leaves.filter(|(_, op)| matches!(op.code, Opcode::Reg | Opcode::Load));
+    Machine {
+        found: leaves.all(|(index, _)| machine.values[index].is_some()),
+        regs: machine.regs,
+        recorded: machine.recorded,
+    }
+}
+
+/// A state to evaluate a trace from.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// The registers.
+    pub regs: Regs,
+    /// The memory.
+    pub recorded: Recorded,
+    /// Whether all of it is known.
+    pub found: bool,
+}
+
+/// A machine whose state is being found.
+struct Search<'a> {
+    trace: &'a Trace,
+    /// Of the operations of the prologue, as far as they are known.
+    values: Vec<Option<u128>>,
+    /// What was in memory.
+    original: HashMap<u64, u8>,
+    regs: Regs,
+    recorded: Recorded,
+}
+
+impl Search<'_> {
+    fn known(&self) -> usize {
+        self.values.iter().flatten().count()
+    }
+
+    fn value(&self, value: Value) -> Option<u128> {
+        match value.as_op() {
+            Some(index) => self.values.get(index).copied().flatten(),
+            None => self.trace.constant(value),
+        }
+    }
+
+    /// What was recorded at an address, if that is known.
+    fn recorded_at(&self, place: &Place, ty: redmagic_ir::Type) -> Option<u128> {
+        let address = place.address(&|value| self.value(value).map(|bits| bits as u64))?;
+        let mut bytes = [0; 16];
+        for (i, byte) in bytes.iter_mut().enumerate().take(ty.bytes() as usize) {
+            *byte = *self.original.get(&address.wrapping_add(i as u64))?;
+        }
+        Some(u128::from_le_bytes(bytes))
+    }
+
+    /// Results of operations whose operands are known.
+    fn forward(&mut self, prologue: &Trace) {
+        let mut evaluator = Evaluator::new();
+        if evaluator
+            .run(prologue, &mut self.regs.clone(), &mut self.recorded.clone())
+            .is_err()
+        {
+            return;
+        }
+        let values = evaluator.values().to_vec();
+        for (index, op) in prologue.ops.iter().enumerate() {
+            let leaf = matches!(op.code, Opcode::Reg | Opcode::Load | Opcode::Store);
+            let known = |value: &Value| value.is_none() || self.value(*value).is_some();
+            if !leaf && self.values[index].is_none() && op.operands().iter().all(known) {
+                self.values[index] = Some(values[index]);
+            }
+        }
+    }
+
+    /// A value must be this: so what it is made from must be that.
+    fn settle(&mut self, value: Value, bits: u128, depth: usize) {
+        use Opcode as O;
+        let Some(index) = value.as_op().filter(|index| *index < self.values.len()) else {
+            return;
+        };
+        if self.values[index].is_some() || depth > 16 {
+            return;
+        }
+        let op = &self.trace.ops[index];
+        self.values[index] = Some(bits);
+        let known = |at: usize| self.value(op.args[at]).map(|bits| bits as u64);
+        let word = bits as u64;
+        match op.code {
+            O::Reg => self.regs.set(op.reg().expect("verified"), bits),
+            O::Load => {
+                let address = self.regs.gpr[Reg::RSP.index()].wrapping_add_signed(i64::from(op.aux));
+                for (i, byte) in bits.to_le_bytes().into_iter().enumerate().take(op.ty.bytes() as usize) {
+                    self.recorded.bytes.insert(address.wrapping_add(i as u64), byte);
+                }
+            }
+            // What is above may be anything: only for the register, which may turn out to be known in full.
+            O::Trunc | O::Extract => {
+                let whole = op.args[0].as_op().map(|index| &self.trace.ops[index]);
+                if let Some(reg) = whole.and_then(|op| op.reg()).filter(|_| known(0).is_none()) {
+                    self.regs.set(reg, bits);
+                }
+            }
+            O::Zext | O::Sext | O::VZext => {
+                let mask = self.trace.type_of(op.args[0]).mask();
+                self.settle(op.args[0], bits & mask, depth + 1);
+            }
+            O::Add if op.ty == redmagic_ir::Type::I64 => match (known(0), known(1)) {
+                (None, Some(other)) => self.settle(op.args[0], word.wrapping_sub(other).into(), depth + 1),
+                (Some(other), None) => self.settle(op.args[1], word.wrapping_sub(other).into(), depth + 1),
+                _ => {}
+            },
+            O::Sub if op.ty == redmagic_ir::Type::I64 => match (known(0), known(1)) {
+                (None, Some(other)) => self.settle(op.args[0], word.wrapping_add(other).into(), depth + 1),
+                (Some(other), None) => self.settle(op.args[1], other.wrapping_sub(word).into(), depth + 1),
+                _ => {}
+            },
+            O::Lea => {
+                let shift = u32::from(op.imm & 3);
+                let rest = word.wrapping_sub(i64::from(op.aux) as u64);
+                let part = |at: usize| if op.args[at].is_none() { Some(0) } else { known(at) };
+                match (part(0), part(1)) {
+                    (None, Some(index)) => {
+                        self.settle(op.args[0], rest.wrapping_sub(index << shift).into(), depth + 1);
+                    }
+                    (Some(base), None) => {
+                        self.settle(op.args[1], (rest.wrapping_sub(base) >> shift).into(), depth + 1);
+                    }
+                    _ => {}
+                }
+            }
+            O::Shl if op.ty == redmagic_ir::Type::I64 => {
+                if let Some(count) = known(1) {
+                    self.settle(op.args[0], (word >> (count & 63)).into(), depth + 1);
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Evaluates the lifted trace and an optimised one from the recorded state, and says how their ends differ. Traces with native
 /// operations, which nobody executes, are not compared. A loop is not: it has no end.
-pub fn difference(
-    lifted: &Trace,
-    optimised: &Trace,
-    recording: &Recording,
-    machine: (Regs, Recorded),
-) -> Option<String> {
-    let run = |trace: &Trace, (mut regs, mut recorded): (Regs, Recorded)| {
+pub fn difference(lifted: &Trace, optimised: &Trace, recording: &Recording, machine: Machine) -> Option<String> {
+    let run = |trace: &Trace, machine: Machine| {
+        let Machine {
+            mut regs, mut recorded, ..
+        } = machine;
         let left = Evaluator::new().run(trace, &mut regs, &mut recorded);
         (left, regs, recorded.bytes)
     };

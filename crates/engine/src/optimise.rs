@@ -203,7 +203,13 @@ pub fn optimise(
             Some(grafted) => observe::machine(grafted, recording),
             None => observe::start(recording),
         };
-        if let Some(difference) = observe::difference(&lifted, &optimised.trace, recording, start) {
+        let found = start.found;
+        let difference = observe::difference(&lifted, &optimised.trace, recording, start);
+        if !found && difference.is_some() {
+            // It may be for want of what the trace depends on.
+            tracing::debug!("not verified");
+        } else if let Some(difference) = difference {
+            tracing::trace!(%difference, entered = %trace, optimised = %optimised.trace, "wrong");
             return Err(OptimiseError::Wrong(difference));
         }
     }

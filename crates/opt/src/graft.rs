@@ -486,7 +486,11 @@ fn known_at(parent: &Parent, at: usize) -> KnownAt {
 /// The value that a guard shows to be a constant.
 fn equal_after(trace: &Trace, guard: &Op) -> Option<(Value, Value)> {
     let cond = &trace.ops[guard.args[0].as_op()?];
-    let wanted = if guard.code == Opcode::GuardTrue { Cond::E } else { Cond::NE };
+    let wanted = if guard.code == Opcode::GuardTrue {
+        Cond::E
+    } else {
+        Cond::NE
+    };
     if cond.code != Opcode::Cond || cond.imm != wanted.code() {
         return None;
     }

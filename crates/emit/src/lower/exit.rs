@@ -30,7 +30,11 @@ impl<'a> Lower<'a> {
             pc,
             values,
             sunk,
-            homes: if snapshot.via == Via::Counted { self.homes() } else { Vec::new() },
+            homes: if snapshot.via == Via::Counted {
+                self.homes()
+            } else {
+                Vec::new()
+            },
         });
         Ok(label)
     }

@@ -405,7 +405,13 @@ impl Draft {
                 done => return done,
             }
         }
-        self.optimise_at(job, recording, &facts, optimise::Place { graft: None, ..place }, &target)
+        self.optimise_at(
+            job,
+            recording,
+            &facts,
+            optimise::Place { graft: None, ..place },
+            &target,
+        )
     }
 
     fn optimise_at(

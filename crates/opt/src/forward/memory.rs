@@ -15,9 +15,9 @@
 
 mod apart;
 
-pub(crate) use apart::{Span, compare};
-use apart::apart;
 pub use apart::Extents;
+use apart::apart;
+pub(crate) use apart::{Span, compare};
 
 use redmagic_ir::opcode::Effects;
 use redmagic_ir::{MemFlags, Op, Opcode as O, Reg, Trace, Type, Value};
@@ -359,6 +359,17 @@ pub fn place(op: &Op) -> Option<Place> {
 }
 
 impl Place {
+    /// Its address, when the values of the parts of its root are known. Segments are not.
+    pub fn address(&self, value: &dyn Fn(Value) -> Option<u64>) -> Option<u64> {
+        let part = |part: Value| if part.is_none() { Some(0) } else { value(part) };
+        if !self.root.seg.is_none() {
+            return None;
+        }
+        let (base, index) = (part(self.root.base)?, part(self.root.index)?);
+        let start = base.wrapping_add(index << self.root.shift);
+        Some(start.wrapping_add_signed(i64::from(self.disp)))
+    }
+
     /// The same place with other parts, made canonical.
     pub fn map(&self, cx: &mut Cx<'_>, map: &dyn Fn(Value) -> Value) -> Option<Place> {
         let part = |v: Value| if v.is_none() { v } else { map(v) };

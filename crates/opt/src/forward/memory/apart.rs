@@ -323,7 +323,12 @@ impl Extents {
             Some(index) => observed.get(index).copied().flatten().map(|bits| bits as u64),
             None => trace.constant(value).map(|bits| bits as u64),
         };
-        for place in trace.ops.iter().filter_map(place).filter(|place| place.root.seg.is_none()) {
+        for place in trace
+            .ops
+            .iter()
+            .filter_map(place)
+            .filter(|place| place.root.seg.is_none())
+        {
             if let (Some(base), Some(index)) = (seen(place.root.base), seen(place.root.index)) {
                 let root = base.wrapping_add(index << place.root.shift);
                 let from = i64::from(place.disp);
@@ -410,4 +415,3 @@ fn lifted_root(trace: &Trace, observed: &[Option<u128>], mut value: Value) -> Op
     let seen = (*observed.get(value.as_op()?)?)? as u64;
     Some((seen, sum))
 }
-
