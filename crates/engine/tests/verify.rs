@@ -37,7 +37,7 @@ fn lifted(recording: &Recording) -> Trace {
 fn equal_traces_do_not_differ() {
     let recording = recorded();
     let trace = lifted(&recording);
-    assert_eq!(observe::difference(&trace, &trace, &recording), None);
+    assert_eq!(observe::difference(&trace, &trace, &recording, observe::start(&recording)), None);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_wrong_register_is_found() {
     let mut wrong = trace.clone();
     let add = wrong.ops.iter_mut().find(|op| op.code == Opcode::Add).unwrap();
     add.code = Opcode::Sub;
-    let found = observe::difference(&trace, &wrong, &recording).unwrap();
+    let found = observe::difference(&trace, &wrong, &recording, observe::start(&recording)).unwrap();
     assert!(found.starts_with("rax is"), "{found}");
 }
 
@@ -59,7 +59,7 @@ fn a_missing_store_is_found() {
     let store = wrong.ops.iter().position(|op| op.code == Opcode::Store).unwrap();
     // Elsewhere is as good as nowhere.
     wrong.ops[store].aux = 64;
-    let found = observe::difference(&trace, &wrong, &recording).unwrap();
+    let found = observe::difference(&trace, &wrong, &recording, observe::start(&recording)).unwrap();
     assert!(found.contains("0x90"), "{found}");
 }
 
@@ -71,5 +71,5 @@ fn a_guard_that_fails_is_found() {
     if let Some(guard) = wrong.ops.iter_mut().find(|op| op.code == Opcode::GuardTrue) {
         guard.code = Opcode::GuardFalse;
     }
-    assert!(observe::difference(&trace, &wrong, &recording).is_some());
+    assert!(observe::difference(&trace, &wrong, &recording, observe::start(&recording)).is_some());
 }

@@ -434,6 +434,7 @@ pub fn optimise(case: &Case, passes: &[&str], lie: bool) -> Result<Optimized, St
         observed: &observed,
         constants: &Table(table),
         start_pc: START,
+        inherited: None,
         restart_pc: ANCHOR,
         iterations: 3,
         ..Input::default()

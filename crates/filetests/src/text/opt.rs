@@ -83,6 +83,7 @@ pub fn opt(input: &str) -> String {
         constants: &words,
         generation,
         iterations: 1024,
+        inherited: None,
         restart_pc: 0xfff0,
     };
     match redmagic_opt::optimize(&trace, &input, &passes) {
