@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import benchcompile
 import benchrun
 from benchrun import BenchError, geomean, median, pairs, run_once
 from targets import MissingBuild, lua_paths, redmagic_path
@@ -279,6 +280,12 @@ def main(root, argv):
         if name == "overhead":
             sub.add_argument("--callgrind", action="store_true", help="count instructions with valgrind: repeatable, in place of times")
             sub.add_argument("--limit", type=float, metavar="PERCENT", help="fail when the geomean is above")
+    text = "compiling: microseconds a recorded instruction, by stage, over the recordings of bench/lua"
+    sub = commands.add_parser("compile", help=text, description=text)
+    sub.add_argument("--json", metavar="FILE", help="write the results as JSON")
+    sub.add_argument("--runs", type=positive, default=5, metavar="N", help="times that each recording is compiled; medians count (default 5)")
+    sub.add_argument("--only", metavar="NAME,...", help="only these programs")
+    sub.add_argument("--keep", metavar="FOLDER", help="where to leave the recordings, a folder for each program")
     text = "lifting: instructions a second on one core (criterion)"
     commands.add_parser("lift", help=text, description=text)
     arguments = parser.parse_args(argv)
@@ -287,6 +294,8 @@ def main(root, argv):
     try:
         if arguments.command == "overhead":
             return overhead(root, arguments)
+        if arguments.command == "compile":
+            return benchcompile.run(root, arguments)
         if arguments.command == "record":
             return recording(root, arguments)
         return compare(root, arguments.command, root / "bench" / arguments.command, arguments)

@@ -5,3 +5,4 @@ pub mod log;
 pub mod probe;
 pub mod replay;
 pub mod show;
+pub mod timing;

@@ -65,6 +65,16 @@ pub struct Space {
 }
 
 impl Space {
+    /// An empty region of `bytes` at `base`, for those who compile what nobody will run.
+    pub fn empty(base: u64, bytes: usize) -> Space {
+        Space {
+            base,
+            front: CODE_START,
+            back: bytes,
+            len: bytes,
+        }
+    }
+
     /// Room for at most that much code and data. Nothing is taken yet: [`CodeCache::install`]
     /// takes what is needed.
     ///

@@ -2,7 +2,7 @@
 
 mod install;
 
-pub use install::{Begun, Draft};
+pub use install::{Begun, Compilation, Draft};
 
 use std::collections::BTreeMap;
 use std::mem::offset_of;
@@ -26,6 +26,7 @@ use crate::memory::SharedMemory;
 use crate::params::Params;
 use crate::policy::{Functions, Lessons, World};
 use crate::registry::{ConstantRange, Declarations};
+use crate::timing::Stages;
 
 /// A counter that will not run out in the life of a program.
 const NEVER: i32 = 1_000_000_000;
@@ -123,6 +124,10 @@ pub struct Counts {
     pub recording: Duration,
     /// Time spent compiling and installing.
     pub compiling: Duration,
+    /// The same, by stage.
+    pub stages: Stages,
+    /// Instructions of the recordings that were compiled or refused.
+    pub compiled_instructions: u64,
     /// Instructions recorded, aborted recordings included.
     pub instructions: u64,
     /// From the session's start to the first trace.

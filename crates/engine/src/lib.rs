@@ -17,6 +17,7 @@ pub mod params;
 pub mod plan;
 pub mod policy;
 pub mod registry;
+pub mod timing;
 pub mod unwind;
 
 pub use engine::{Begun, Decision, Draft, Engine, Finished, Hostile, Job, Request, Setup};

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use redmagic_cli::probe::{self, Program};
-use redmagic_cli::{launch, log, replay, show};
+use redmagic_cli::{launch, log, replay, show, timing};
 use redmagic_daemon::attach;
 use redmagic_daemon::client::{Answer, Command, ask};
 use redmagic_engine::Params;
@@ -74,6 +74,18 @@ enum What {
         #[arg(long, value_name = "PASS,...", value_delimiter = ',')]
         passes: Option<Vec<String>>,
     },
+    /// How long compiling saved recordings takes, by stage.
+    Time {
+        /// The files, from `run --save-recordings`.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Times that each is compiled; the median counts.
+        #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
+        repeat: u32,
+        /// A JSON array, one object a file.
+        #[arg(long)]
+        json: bool,
+    },
     /// The tunables, with their environment variables and defaults.
     Params,
 }
@@ -126,6 +138,7 @@ fn main() -> ExitCode {
         What::Status { pid, json } => status(pid, json),
         What::Traces { pid, json } => traces(pid, json),
         What::Replay { file, print, passes } => print_recording(&file, &print, passes.as_deref()),
+        What::Time { files, repeat, json } => time(&files, repeat, json),
         What::Params => {
             for row in redmagic_engine::params::TABLE {
                 println!(
@@ -183,6 +196,22 @@ fn print_recording(file: &Path, stages: &[Stage], passes: Option<&[String]>) -> 
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
             other => other.context("standard output")?,
         }
+    }
+    Ok(())
+}
+
+fn time(files: &[PathBuf], repeat: u32, json: bool) -> anyhow::Result<()> {
+    let params = Params::from_lookup(|name| std::env::var(name).ok())?;
+    let mut rows = Vec::new();
+    for file in files {
+        let recording =
+            redmagic_record::codec::load(file).with_context(|| format!("{} is not read", file.display()))?;
+        rows.push(timing::measure(file, &recording, &params, repeat)?);
+    }
+    if json {
+        println!("{}", serde_json::to_string(&rows)?);
+    } else {
+        print!("{}", timing::table(&rows));
     }
     Ok(())
 }

@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use redmagic_emit::copy::{self, Compiled, CopyError, End as CopyEnd, Environment, Op, Start};
+use redmagic_emit::copy::{self, Compiled, CopyError, End as CopyEnd, Environment, Op, Start, ThreadOffsets};
+use redmagic_emit::exits::ExitEnvironment;
 use redmagic_emit::lower::{self, Target, Targets};
 use redmagic_proto::ApiFn;
 use redmagic_proto::control::EXIT_COUNTERS;
 use redmagic_record::abort::Abort;
-use redmagic_record::recording::{ConstantBlock, End, Recording, Step};
+use redmagic_record::recording::{Anchor, ConstantBlock, End, Recording, Step};
 
 use super::{Engine, Finished, Job};
 use crate::cache::{CacheError, Room, Space};
@@ -17,6 +18,7 @@ use crate::fold::{self, Facts};
 use crate::graph::{AnchorKey, AnchorState, ExitState, Link, Origin, Slot, Trace, TraceId};
 use crate::params::Params;
 use crate::registry::{ConstantRange, Declarations};
+use crate::timing::{Laps, Stages};
 use crate::{optimise, plan};
 
 /// What becomes of a recording at first.
@@ -55,7 +57,25 @@ pub struct Draft {
 pub struct Compilation {
     result: Result<Code, InstallError>,
     not_optimised: Option<&'static str>,
-    took: Duration,
+    stages: Stages,
+}
+
+impl Compilation {
+    /// How long it took.
+    pub fn stages(&self) -> &Stages {
+        &self.stages
+    }
+
+    /// Bytes of code and of data; `None` when it failed.
+    pub fn bytes(&self) -> Option<(usize, usize)> {
+        let code = self.result.as_ref().ok()?;
+        Some((code.compiled.code.len(), code.compiled.data.len() * 8))
+    }
+
+    /// Why it is not optimised, in short; `None` when it is.
+    pub fn not_optimised(&self) -> Option<&'static str> {
+        self.not_optimised
+    }
 }
 
 impl Engine {
@@ -139,7 +159,8 @@ impl Engine {
 
     /// Installs what was compiled.
     pub fn publish(&mut self, job: &Job, recording: &Recording, draft: Draft, compilation: Compilation) -> Finished {
-        self.counts.compiling += compilation.took;
+        let started = Instant::now();
+        self.counts.compiled_instructions += recording.steps.len() as u64;
         if let Some(kind) = compilation.not_optimised {
             *self.counts.not_optimised.entry(kind).or_default() += 1;
         }
@@ -148,6 +169,10 @@ impl Engine {
             .result
             .and_then(|code| self.install(job, recording, &draft, code))
             .map_err(|error| self.reason(error));
+        let mut stages = compilation.stages;
+        stages.add("install", started.elapsed());
+        self.counts.compiling += stages.total();
+        self.counts.stages.merge(&stages);
         match installed {
             Ok(trace) => {
                 self.counts.first_trace.get_or_insert(self.start.elapsed());
@@ -290,22 +315,88 @@ impl Engine {
 }
 
 impl Draft {
+    /// For a saved recording, in an empty region beside the original code: to look at, and to measure compiling. It cannot
+    /// be published.
+    pub fn offline(recording: &Recording, params: Params) -> (Job, Draft) {
+        /// How far from the recorded code the region is taken to be, so that what it refers to is in reach.
+        const AWAY: u64 = 0x400_0000;
+        let (declared, read_only) = optimise::saved_facts(recording);
+        let (end, slot) = match recording.end {
+            End::Anchor { api, ip, id, return_address, .. } => match ApiFn::from_index(usize::from(api.0)) {
+                Some(api) if api.is_anchor() => (ip, Some(AnchorKey { id, return_address })),
+                Some(ApiFn::ForceEndTrace) => (return_address, None),
+                _ => (ip, None),
+            },
+            End::Stopped { ip, .. } => (ip, None),
+        };
+        let base = (end & !0xfff) + AWAY;
+        // The words that code refers to lie behind the region.
+        let words = base + params.codesize * 1024;
+        let link = slot.map_or(Link::Native(end), Link::Anchor);
+        let (origin, ip, api, root) = match recording.anchor {
+            Anchor::Root { kind, id, return_address } => {
+                let key = AnchorKey { id, return_address };
+                (Origin::Root(key), return_address, kind.0, key)
+            }
+            Anchor::Exit { exit, target } => {
+                let key = AnchorKey { id: 0, return_address: 0 };
+                (Origin::Side { exit, parent: 0 }, target, ApiFn::BackwardsBranch as u8, key)
+            }
+        };
+        let job = Job {
+            origin,
+            api: ApiFn::from_index(usize::from(api)).unwrap_or(ApiFn::BackwardsBranch),
+            root,
+            ip,
+            generation: 0,
+        };
+        let draft = Draft {
+            link,
+            slot: slot.map(|_| Slot { address: words, native: end }),
+            root: 0,
+            valid: words + 8,
+            learnt: false,
+            current: true,
+            generation: 0,
+            generation_address: words + 16,
+            declared: Arc::new(declared),
+            read_only: read_only.into(),
+            space: Space::empty(base, params.codesize as usize * 1024),
+            params,
+            environment: Environment {
+                base: 0,
+                data_base: 0,
+                first_exit: 0,
+                exits: ExitEnvironment {
+                    counters: words + 4096,
+                    park: words + 24,
+                    again: super::EXIT_AGAIN,
+                },
+                thread: ThreadOffsets::default(),
+            },
+        };
+        (job, draft)
+    }
+
     /// Compiles: optimised if that can be had, else copied.
     pub fn compile(&self, job: &Job, recording: &Recording) -> Compilation {
-        let started = Instant::now();
+        let mut laps = Laps::new();
         let mut not_optimised = None;
-        let result = match self.optimise(job, recording) {
+        let result = match self.optimise(job, recording, &mut laps) {
             Ok(code) => Ok(code),
             Err(reason) => {
                 tracing::debug!(%reason, "not optimised");
                 not_optimised = (self.params.optimise != 0).then(|| reason.kind());
-                self.copy(job, recording)
+                laps.lap("given up");
+                let copied = self.copy(job, recording);
+                laps.lap("copy");
+                copied
             }
         };
         Compilation {
             result,
             not_optimised,
-            took: started.elapsed(),
+            stages: laps.stages(),
         }
     }
 
@@ -338,7 +429,7 @@ impl Draft {
     }
 
     /// The optimised tier.
-    fn optimise(&self, job: &Job, recording: &Recording) -> Result<Code, NotOptimised> {
+    fn optimise(&self, job: &Job, recording: &Recording, laps: &mut Laps) -> Result<Code, NotOptimised> {
         if self.params.optimise == 0 || !self.current {
             return Err(NotOptimised::Off);
         }
@@ -376,7 +467,9 @@ impl Draft {
             turns: self.params.turns,
             verify: self.params.verify != 0,
         };
-        let optimised = optimise::optimise(recording, &facts, place, redmagic_opt::PASSES, None)?;
+        let mut after = |stage: &'static str, _: &redmagic_ir::Trace| laps.lap(stage);
+        let optimised = optimise::optimise(recording, &facts, place, redmagic_opt::PASSES, Some(&mut after))?;
+        laps.lap("renumbered");
         let blocks = optimised
             .relied_on
             .iter()
@@ -394,6 +487,7 @@ impl Draft {
             operations * 2 + trace.snapshots.len() * 16 + 64,
             &|environment| Ok::<_, NotOptimised>(lower::compile(&trace, start, &targets, environment)?),
         )?;
+        laps.lap("emit");
         Ok(Code {
             room,
             compiled,
