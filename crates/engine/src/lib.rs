@@ -11,6 +11,7 @@ pub mod fold;
 pub mod graph;
 pub mod lift;
 pub mod memory;
+pub mod notes;
 pub mod observe;
 pub mod optimise;
 pub mod params;

@@ -16,6 +16,7 @@ use super::{Engine, Finished, Job};
 use crate::cache::{CacheError, Room, Space};
 use crate::fold::{self, Facts};
 use crate::graph::{AnchorKey, AnchorState, ExitState, Link, Origin, Slot, Trace, TraceId};
+use crate::notes::{self, Notes, Purpose};
 use crate::params::Params;
 use crate::registry::{ConstantRange, Declarations};
 use crate::timing::{Laps, Stages};
@@ -41,6 +42,8 @@ pub struct Draft {
     /// Address of the word with the generation that its tree is valid for.
     valid: u64,
     learnt: bool,
+    /// Whether to note what code is for.
+    noting: bool,
     /// Whether what is declared is what was when the job was made.
     current: bool,
     generation: u64,
@@ -56,7 +59,7 @@ pub struct Draft {
 #[derive(Debug)]
 pub struct Compilation {
     result: Result<Code, InstallError>,
-    not_optimised: Option<&'static str>,
+    not_optimised: Option<(&'static str, String)>,
     stages: Stages,
 }
 
@@ -74,7 +77,7 @@ impl Compilation {
 
     /// Why it is not optimised, in short; `None` when it is.
     pub fn not_optimised(&self) -> Option<&'static str> {
-        self.not_optimised
+        self.not_optimised.as_ref().map(|(kind, _)| *kind)
     }
 }
 
@@ -121,6 +124,7 @@ impl Engine {
             root,
             valid,
             learnt,
+            noting: self.noting,
             current: job.generation == self.current_generation() && job.generation == self.generation,
             generation: self.generation,
             generation_address: self.generation_address,
@@ -161,13 +165,16 @@ impl Engine {
     pub fn publish(&mut self, job: &Job, recording: &Recording, draft: Draft, compilation: Compilation) -> Finished {
         let started = Instant::now();
         self.counts.compiled_instructions += recording.steps.len() as u64;
-        if let Some(kind) = compilation.not_optimised {
+        if let Some(kind) = compilation.not_optimised() {
             *self.counts.not_optimised.entry(kind).or_default() += 1;
         }
         let learnt = draft.learnt;
         let installed = compilation
             .result
-            .and_then(|code| self.install(job, recording, &draft, code))
+            .and_then(|mut code| {
+                code.notes.not_optimised = compilation.not_optimised;
+                self.install(job, recording, &draft, code)
+            })
             .map_err(|error| self.reason(error));
         let mut stages = compilation.stages;
         stages.add("install", started.elapsed());
@@ -239,9 +246,9 @@ impl Engine {
             return Err(CacheError::Full { bytes: EXIT_COUNTERS }.into());
         }
         // Each side trace of a side trace must be twice as hot: paths multiply, and the later ones are taken less often.
-        let depth = self.depth(job);
+        let armed = self.hot_exit(self.depth(job));
         for exit in &compiled.exits {
-            self.set_exit_counter(exit.number, self.hot_exit(depth));
+            self.set_exit_counter(exit.number, armed);
         }
         self.cache.install(room, &compiled.code, &compiled.data);
         self.graph.exits.extend(compiled.exits.iter().map(|exit| ExitState {
@@ -249,7 +256,10 @@ impl Engine {
             target: exit.target,
             slot: room.data + u64::from(exit.slot.0) * 8,
             aborts: 0,
+            last_abort: None,
             put_off: 0,
+            armed,
+            taken: 0,
             side: None,
             silent: false,
         }));
@@ -268,6 +278,7 @@ impl Engine {
             valid,
             dropped: false,
             side_traces: 0,
+            notes: code.notes,
         });
         let relied_on = self.relied_on.entry(root).or_default();
         let id_block = match job.origin {
@@ -322,7 +333,13 @@ impl Draft {
         const AWAY: u64 = 0x400_0000;
         let (declared, read_only) = optimise::saved_facts(recording);
         let (end, slot) = match recording.end {
-            End::Anchor { api, ip, id, return_address, .. } => match ApiFn::from_index(usize::from(api.0)) {
+            End::Anchor {
+                api,
+                ip,
+                id,
+                return_address,
+                ..
+            } => match ApiFn::from_index(usize::from(api.0)) {
                 Some(api) if api.is_anchor() => (ip, Some(AnchorKey { id, return_address })),
                 Some(ApiFn::ForceEndTrace) => (return_address, None),
                 _ => (ip, None),
@@ -334,13 +351,25 @@ impl Draft {
         let words = base + params.codesize * 1024;
         let link = slot.map_or(Link::Native(end), Link::Anchor);
         let (origin, ip, api, root) = match recording.anchor {
-            Anchor::Root { kind, id, return_address } => {
+            Anchor::Root {
+                kind,
+                id,
+                return_address,
+            } => {
                 let key = AnchorKey { id, return_address };
                 (Origin::Root(key), return_address, kind.0, key)
             }
             Anchor::Exit { exit, target } => {
-                let key = AnchorKey { id: 0, return_address: 0 };
-                (Origin::Side { exit, parent: 0 }, target, ApiFn::BackwardsBranch as u8, key)
+                let key = AnchorKey {
+                    id: 0,
+                    return_address: 0,
+                };
+                (
+                    Origin::Side { exit, parent: 0 },
+                    target,
+                    ApiFn::BackwardsBranch as u8,
+                    key,
+                )
             }
         };
         let job = Job {
@@ -352,10 +381,14 @@ impl Draft {
         };
         let draft = Draft {
             link,
-            slot: slot.map(|_| Slot { address: words, native: end }),
+            slot: slot.map(|_| Slot {
+                address: words,
+                native: end,
+            }),
             root: 0,
             valid: words + 8,
             learnt: false,
+            noting: false,
             current: true,
             generation: 0,
             generation_address: words + 16,
@@ -386,7 +419,7 @@ impl Draft {
             Ok(code) => Ok(code),
             Err(reason) => {
                 tracing::debug!(%reason, "not optimised");
-                not_optimised = (self.params.optimise != 0).then(|| reason.kind());
+                not_optimised = (self.params.optimise != 0).then(|| (reason.kind(), reason.to_string()));
                 laps.lap("given up");
                 let copied = self.copy(job, recording);
                 laps.lap("copy");
@@ -488,11 +521,17 @@ impl Draft {
             &|environment| Ok::<_, NotOptimised>(lower::compile(&trace, start, &targets, environment)?),
         )?;
         laps.lap("emit");
+        let mut notes = Notes::of(recording);
+        notes.optimised(&trace);
+        if self.noting {
+            notes.purposes = notes::purposes(&trace, room.code, &compiled.lines);
+        }
         Ok(Code {
             room,
             compiled,
             left_out: 0,
             operations: Some(operations),
+            notes,
             blocks,
         })
     }
@@ -522,11 +561,16 @@ impl Draft {
         let (room, compiled) = self.place(ops.len() * 160 + 4096, ops.len() * 6 + 64, &|environment| {
             Ok::<_, InstallError>(copy::compile(start, &ops, end, environment)?)
         })?;
+        let mut notes = Notes::of(recording);
+        if self.noting {
+            notes.purposes.push((0, Purpose::Copied));
+        }
         Ok(Code {
             room,
             compiled,
             left_out,
             operations: None,
+            notes,
             blocks,
         })
     }
@@ -576,6 +620,7 @@ struct Code {
     left_out: usize,
     /// Operations of the optimised trace, if it is one.
     operations: Option<usize>,
+    notes: Notes,
     blocks: Vec<ConstantRange>,
 }
 
