@@ -1,5 +1,6 @@
 //! What the two binaries share: command lines, launching, and showing.
 
+pub mod explain;
 pub mod launch;
 pub mod log;
 pub mod probe;

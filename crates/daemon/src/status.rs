@@ -8,6 +8,8 @@ use redmagic_engine::timing::Stages;
 use redmagic_proto::ApiFn;
 use serde::{Deserialize, Serialize};
 
+use crate::explain::Explanation;
+use crate::profile::Profile;
 use crate::session::{Session, lock};
 
 /// `status --json PID`.
@@ -253,6 +255,11 @@ pub struct Stats {
     /// The last status.
     #[serde(flatten)]
     pub status: Status,
+    /// What kept loops from being compiled or fast: `redmagic explain --stats FILE` shows it.
+    pub explanation: Explanation,
+    /// What the time went into, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
     /// Processor time of the daemon in seconds.
     pub daemon_cpu_s: f64,
     /// Largest resident set of the daemon in KiB.

@@ -132,6 +132,14 @@ impl CodeCache {
         address.wrapping_sub(self.base) < self.code.len() as u64
     }
 
+    /// Bytes of the code region; `None` when they do not lie in it.
+    pub fn bytes(&self, address: u64, count: usize) -> Option<Vec<u8>> {
+        let offset = usize::try_from(address.checked_sub(self.base)?).ok()?;
+        let mut bytes = vec![0; count];
+        (offset.checked_add(count)? <= self.code.len()).then(|| self.code.read(offset, &mut bytes))?;
+        Some(bytes)
+    }
+
     /// Bytes in use, code and data.
     pub fn used_bytes(&self) -> usize {
         self.front - CODE_START + self.code.len() - self.back

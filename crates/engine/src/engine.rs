@@ -220,6 +220,11 @@ impl Engine {
         self.noting = true;
     }
 
+    /// Whether nothing more is recorded because the cache was full.
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
     /// The tunables.
     pub fn params(&self) -> &Params {
         &self.params

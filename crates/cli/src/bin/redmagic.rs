@@ -5,11 +5,12 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use redmagic_cli::probe::{self, Program};
-use redmagic_cli::{launch, log, replay, show, timing};
+use redmagic_cli::{explain, launch, log, replay, show, timing};
 use redmagic_daemon::attach;
 use redmagic_daemon::client::{Answer, Command, ask};
 use redmagic_engine::Params;
@@ -54,6 +55,21 @@ enum What {
         /// The process.
         pid: i32,
         /// A JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What keeps each hot loop from being compiled, or from being fast.
+    Explain {
+        /// The process.
+        #[arg(required_unless_present = "stats")]
+        pid: Option<i32>,
+        /// A program that has ended, by what `run --stats FILE` left.
+        #[arg(long, value_name = "FILE", conflicts_with = "pid")]
+        stats: Option<PathBuf>,
+        /// How long to look at where a running process spends its time, in seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 0.5, value_parser = seconds)]
+        sample: f64,
+        /// One JSON object.
         #[arg(long)]
         json: bool,
     },
@@ -118,6 +134,9 @@ struct Run {
     /// A folder to save every compiled recording in.
     #[arg(long, value_name = "FOLDER")]
     save_recordings: Option<PathBuf>,
+    /// Say in the statistics what the time of the program's first thread went into, by samples of it and its stack.
+    #[arg(long, requires = "stats")]
+    profile: bool,
     /// Fail when the program has no shim, in place of running it plain.
     #[arg(long)]
     require: bool,
@@ -138,6 +157,12 @@ fn main() -> ExitCode {
         What::Status { pid, json } => status(pid, json),
         What::Traces { pid, json } => traces(pid, json),
         What::Replay { file, print, passes } => print_recording(&file, &print, passes.as_deref()),
+        What::Explain {
+            pid,
+            stats,
+            sample,
+            json,
+        } => explain(pid, stats.as_deref(), sample, json),
         What::Time { files, repeat, json } => time(&files, repeat, json),
         What::Params => {
             for row in redmagic_engine::params::TABLE {
@@ -172,6 +197,37 @@ fn traces(pid: i32, json: bool) -> anyhow::Result<()> {
         Answer::Traces(rows) if json => println!("{}", serde_json::to_string(&rows)?),
         Answer::Traces(rows) => print!("{}", show::traces(&rows)),
         other => bail!("unexpected answer: {other:?}"),
+    }
+    Ok(())
+}
+
+/// A time of up to a minute.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=60.0).contains(&seconds) => Ok(seconds),
+        _ => Err("a number of seconds from 0 to 60".to_owned()),
+    }
+}
+
+fn explain(pid: Option<i32>, stats: Option<&Path>, sample: f64, json: bool) -> anyhow::Result<()> {
+    let explanation = match (pid, stats) {
+        (Some(pid), _) => {
+            if sample > 0.0 {
+                ask(pid, Command::Sample)?;
+                std::thread::sleep(Duration::from_secs_f64(sample));
+            }
+            match ask(pid, Command::Explain)? {
+                Answer::Explained(explanation) => *explanation,
+                other => bail!("unexpected answer: {other:?}"),
+            }
+        }
+        (None, Some(file)) => explain::from_stats(file)?,
+        (None, None) => bail!("a process or --stats FILE is needed"),
+    };
+    if json {
+        println!("{}", serde_json::to_string(&explanation)?);
+    } else {
+        print!("{}", explain::text(&explanation));
     }
     Ok(())
 }
@@ -305,6 +361,9 @@ fn start_daemon(run: &Run) -> anyhow::Result<(String, Option<i32>)> {
     if let Some(path) = &run.save_recordings {
         std::fs::create_dir_all(path).with_context(|| format!("{} cannot be made", path.display()))?;
         arguments.extend(["--save-recordings".into(), absolute(path)?.into()]);
+    }
+    if run.profile {
+        arguments.push("--profile".into());
     }
     if params.after == 0 {
         return Ok((launch::start(&arguments)?, None));
