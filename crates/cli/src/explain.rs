@@ -12,6 +12,8 @@ const ALWAYS: usize = 10;
 const MATTERS: f64 = 0.01;
 /// Share of all exits from which an exit without a side trace is named.
 const HOT_EXIT: f64 = 0.01;
+/// Fewer times is no news.
+const OFTEN: u64 = 50;
 /// Kept calls that are named.
 const CALLS: usize = 4;
 
@@ -119,9 +121,7 @@ fn one_loop(of: &Loop) -> String {
         out += &format!("    aborted {count} x {}\n", reason(name));
     }
     let shown = |trace: &&TraceNote| {
-        trace.side_of.is_none()
-            || trace.time_share.unwrap_or(0.0) >= MATTERS
-            || trace.hot_exits.iter().any(|exit| exit.share >= HOT_EXIT)
+        trace.side_of.is_none() || trace.time_share.unwrap_or(0.0) >= MATTERS || trace.hot_exits.iter().any(is_hot)
     };
     for trace in of.traces.iter().filter(shown) {
         out += &one_trace(trace);
@@ -131,6 +131,10 @@ fn one_loop(of: &Loop) -> String {
         out += &format!("  {hidden} more traces matter little\n");
     }
     out
+}
+
+fn is_hot(exit: &ExitNote) -> bool {
+    exit.share >= HOT_EXIT && exit.taken >= OFTEN
 }
 
 fn one_trace(trace: &TraceNote) -> String {
@@ -182,7 +186,7 @@ fn one_trace(trace: &TraceNote) -> String {
         }
         out += &format!("    keeps calls: {}\n", calls.join(", "));
     }
-    for exit in trace.hot_exits.iter().filter(|exit| exit.share >= HOT_EXIT) {
+    for exit in trace.hot_exits.iter().filter(|exit| is_hot(exit)) {
         out += &one_exit(exit);
     }
     out

@@ -42,24 +42,25 @@ impl Names {
         match self.symbol(address) {
             Some((symbol, 0)) => symbol.name.clone(),
             Some((symbol, offset)) => format!("{}+{offset:#x}", symbol.name),
-            None => self.unnamed(address),
+            None => match self.image(address) {
+                Some(image) => format!("{}+{:#x}", self.whole(address), address.wrapping_sub(image.bias)),
+                None => format!("{address:#x}"),
+            },
         }
     }
 
-    /// The function, or the file, that an address is in.
+    /// The function, or else the file, that an address is in.
     pub fn whole(&self, address: u64) -> String {
-        self.function(address)
-            .map_or_else(|| self.unnamed(address), str::to_owned)
+        let name = self.function(address).or_else(|| self.file(address));
+        name.map_or_else(|| format!("{address:#x}"), str::to_owned)
     }
 
-    fn unnamed(&self, address: u64) -> String {
-        let image = self.images.iter().find(|image| image.range.contains(&address));
-        match image.and_then(|image| image.path.rsplit('/').next()) {
-            Some(file) => format!(
-                "{file}+{:#x}",
-                address.wrapping_sub(image.map_or(0, |image| image.bias))
-            ),
-            None => format!("{address:#x}"),
-        }
+    /// The name of the file that is mapped at an address.
+    pub fn file(&self, address: u64) -> Option<&str> {
+        self.image(address)?.path.rsplit('/').next()
+    }
+
+    fn image(&self, address: u64) -> Option<&Image> {
+        self.images.iter().find(|image| image.range.contains(&address))
     }
 }

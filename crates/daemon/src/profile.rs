@@ -65,10 +65,7 @@ fn classify(samples: &Samples, engine: &Engine, names: &Names) -> Profile {
     };
     for (address, count) in &samples.inside {
         // What precedes the first trace is there for unwinders only.
-        let at = traces.partition_point(|trace| trace.code <= *address).max(1);
-        let purpose = traces
-            .get(at - 1)
-            .map_or(Purpose::Exits, |trace| purpose_at(trace, *address));
+        let purpose = trace_at(&traces, *address).map_or(Purpose::Exits, |trace| purpose_at(trace, *address));
         *out.traces.entry(purpose.name()).or_default() += count;
     }
     for (ip, callers) in &samples.outside {
@@ -77,13 +74,13 @@ fn classify(samples: &Samples, engine: &Engine, names: &Names) -> Profile {
             out.interpreter += 1;
             continue;
         }
-        if own.is_some_and(|name| name.starts_with("redmagic_")) {
+        if own.is_some_and(|name| name.starts_with("redmagic_") || name.contains("8redmagic")) {
             out.shim += 1;
             continue;
         }
         let caller = callers.iter().find_map(|address| {
             if engine.cache().contains(*address) {
-                return Some(Some(callee(engine, names, *address)));
+                return Some(Some(callee(engine, trace_at(&traces, *address), names, *address)));
             }
             let function = names.function(*address)?;
             interpreters.contains(function).then_some(None)
@@ -107,14 +104,27 @@ fn purpose_at(trace: &Trace, address: u64) -> Purpose {
     }
 }
 
+/// The trace whose code an address is in; `traces` are sorted by the addresses of their code.
+fn trace_at<'a>(traces: &[&'a Trace], address: u64) -> Option<&'a Trace> {
+    let after = traces.partition_point(|trace| trace.code <= address);
+    traces.get(after.checked_sub(1)?).copied()
+}
+
 /// The function that the call before a return address in generated code calls.
-fn callee(engine: &Engine, names: &Names, return_address: u64) -> String {
+fn callee(engine: &Engine, trace: Option<&Trace>, names: &Names, return_address: u64) -> String {
+    let calls = || trace.into_iter().flat_map(|trace| trace.notes.kept_calls.keys());
     let direct = engine.cache().bytes(return_address.wrapping_sub(5), 5);
-    match direct.as_deref() {
-        Some([0xe8, a, b, c, d]) => {
-            let distance = i32::from_le_bytes([*a, *b, *c, *d]);
-            names.whole(return_address.wrapping_add_signed(i64::from(distance)))
-        }
-        _ => "through a pointer".to_owned(),
+    let Some([0xe8, a, b, c, d]) = direct.as_deref() else {
+        return "through a pointer".to_owned();
+    };
+    let target = return_address.wrapping_add_signed(i64::from(i32::from_le_bytes([*a, *b, *c, *d])));
+    if calls().any(|callee| *callee == target) {
+        return names.whole(target);
+    }
+    // A stub of the dynamic linker's, which leads to another file: to one of those that the trace calls.
+    let mut elsewhere = calls().filter(|callee| names.file(**callee) != names.file(target));
+    match (elsewhere.next(), elsewhere.next()) {
+        (Some(only), None) => names.whole(*only),
+        _ => "libraries".to_owned(),
     }
 }
