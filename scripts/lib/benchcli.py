@@ -11,7 +11,9 @@ import tempfile
 from pathlib import Path
 
 import benchcompile
+import benchdocs
 import benchrun
+import benchspend
 from benchrun import BenchError, geomean, median, pairs, run_once
 from targets import MissingBuild, lua_paths, redmagic_path
 
@@ -77,9 +79,41 @@ def compare(root, suite, folder, arguments):
         extra |= overall(results, suite)
     if arguments.json:
         benchrun.write_json(arguments.json, suite, results, **extra)
+    if arguments.docs and results:
+        benchdocs.write(root, suite, comparison_table(results, suite, extra))
     if broken:
         print(f"bench: wrong or missing results: {', '.join(broken)}", file=sys.stderr)
     return 1 if broken or not results else 0
+
+
+def comparison_table(results, suite, extra):
+    """The results as lines for docs/performance.md."""
+    scale, unit, digits = (1000, "ms", 1) if suite == "short" else (1, "s", 2)
+
+    def time(row, key):
+        return "-" if row[key] is None else f"{row[key] * scale:.{digits}f}"
+
+    def memory(row, key):
+        return "-" if row[key] is None else f"{row[key] / 1024:.0f}"
+
+    head = [
+        "program", f"plain {unit}", f"redmagic {unit}", "speed-up", f"CPU {unit}: plain", "target", "daemon",
+        "peak MB: plain", "target", "daemon", "in traces",
+    ]
+    rows = [
+        [
+            row["name"], time(row, "baseline_s"), time(row, "redmagic_s"), f"{row['speedup']:.2f}", time(row, "baseline_cpu_s"),
+            time(row, "cpu_s"), time(row, "daemon_cpu_s"), memory(row, "baseline_peak_rss_kb"), memory(row, "target_peak_rss_kb"),
+            memory(row, "daemon_peak_rss_kb"), shown(row["trace_time_share"], ".0%"),
+        ]
+        for row in results
+    ]
+    over = f"{len(results)} programs, {extra['runs']} pairs of runs each"
+    by_cpu = f"; {extra['cpu_geomean']:.2f} by the processor time of target and daemon together" if extra["cpu_geomean"] else ""
+    return [
+        *benchdocs.table(head, rows), "",
+        f"Geomean {geomean(r['speedup'] for r in results):.2f} over {over}; lowest {extra['lowest']:.2f} ({extra['lowest_name']}){by_cpu}.",
+    ]
 
 
 def overall(results, suite):
@@ -275,6 +309,8 @@ def main(root, argv):
         sub.add_argument("--json", metavar="FILE", help="write the results as JSON")
         sub.add_argument("--runs", type=positive, default=runs, metavar="N", help=f"pairs of runs for each program (default {runs})")
         sub.add_argument("--only", metavar="NAME,...", help="only these programs")
+        if name in ("lua", "short"):
+            sub.add_argument("--docs", action="store_true", help="write the table into docs/performance.md")
         if name == "record":
             sub.add_argument("--full", action="store_true", help="programs at their full sizes")
         if name == "overhead":
@@ -286,6 +322,15 @@ def main(root, argv):
     sub.add_argument("--runs", type=positive, default=5, metavar="N", help="times that each recording is compiled; medians count (default 5)")
     sub.add_argument("--only", metavar="NAME,...", help="only these programs")
     sub.add_argument("--keep", metavar="FOLDER", help="where to leave the recordings, a folder for each program")
+    sub.add_argument("--docs", action="store_true", help="write the table into docs/performance.md")
+    text = "what the time of the programs of bench/lua goes into, by samples"
+    sub = commands.add_parser("spend", help=text, description=text)
+    sub.add_argument("--json", metavar="FILE", help="write the results as JSON")
+    sub.add_argument("--runs", type=positive, default=2, metavar="N", help="runs of each program, whose samples are added up (default 2)")
+    sub.add_argument("--only", metavar="NAME,...", help="only these programs")
+    sub.add_argument("--docs", action="store_true", help="write the tables into docs/performance.md")
+    text = "lua, short, compile and spend, and all of docs/performance.md anew; takes about ten minutes"
+    commands.add_parser("docs", help=text, description=text)
     text = "lifting: instructions a second on one core (criterion)"
     commands.add_parser("lift", help=text, description=text)
     arguments = parser.parse_args(argv)
@@ -294,8 +339,13 @@ def main(root, argv):
     try:
         if arguments.command == "overhead":
             return overhead(root, arguments)
+        if arguments.command == "docs":
+            # Each as its own command line says by default.
+            return max(main(root, [name, "--docs"]) for name in ("lua", "short", "compile", "spend"))
         if arguments.command == "compile":
             return benchcompile.run(root, arguments)
+        if arguments.command == "spend":
+            return benchspend.run(root, arguments)
         if arguments.command == "record":
             return recording(root, arguments)
         return compare(root, arguments.command, root / "bench" / arguments.command, arguments)

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import benchdocs
 import benchrun
 from benchrun import BenchError, geomean, run_once
 from targets import lua_paths, redmagic_path
@@ -57,6 +58,14 @@ def run(root, arguments):
     if arguments.json:
         report = {"suite": "compile", "results": rows, "all": whole, "runs": arguments.runs, "target_us": TARGET_US}
         Path(arguments.json).write_text(json.dumps(report, indent=1) + "\n")
+    if arguments.docs:
+        head = ["us a recorded instruction", "traces", "instructions", *ORDER, "total", "code bytes", "not optimised"]
+        lines = benchdocs.table(head, [
+            [row["name"], row["traces"], row["instructions"], *(f"{row['us'][name]:.2f}" for name in ORDER), f"{row['total_us']:.2f}",
+             f"{row['bytes_an_instruction']:.1f}", row["not_optimised"]]
+            for row in [*rows, whole]
+        ])
+        benchdocs.write(root, "compile", lines)
     if broken:
         raise BenchError(f"nothing was compiled of {', '.join(broken)}")
     return 0

@@ -3,7 +3,7 @@
 //! * A sample in generated code counts for what the code at that address is for ([`redmagic_engine::notes::Purpose`]).
 //! * One in a function that has anchors is interpretation, in the shim it is the anchors' own cost.
 //! * One elsewhere belongs to whoever called: the innermost return address on its stack that lies in generated code (a call
-//!   that a trace keeps) or in a function with anchors (a helper of the interpreter). When the innermost 4 KiB of the
+//!   that a trace keeps) or in a function with anchors (a helper of the interpreter). When the innermost 8 KiB of the
 //!   stack hold none, it is counted as of unknown origin.
 //!
 //! A word on the stack that only looks like a return address (of a frame that is gone) can mislead the last rule.

@@ -21,7 +21,7 @@ const RING_PAGES: usize = 16;
 /// The same with stacks.
 const DEEP_RING_PAGES: usize = 128;
 /// Bytes of the stack that are sampled.
-const STACK: u32 = 4096;
+const STACK: u32 = 8192;
 /// Return addresses that are kept of a stack.
 const CALLERS: usize = 16;
 /// Most stacks that are kept: about two minutes.
