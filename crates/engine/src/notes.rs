@@ -284,7 +284,7 @@ v13 = flags.sub.i64 v10, 100
 v14 = cond.l v13
 guard.true v14 {pc=0x1001}
 v16 = add.i64 v8, 16
-loop {v8=v16}
+loop v8=v16
 ";
 
     #[test]
