@@ -124,7 +124,7 @@ def overall(results, suite):
     print("interval: where the median of the pairs' ratios lies, 95 % sure from 6 pairs on; the range of few")
     print(f"time added per program: median {median(added):.1f} ms, most {added[-1]:.1f} ms")
     counted = [r for r in results if r["daemon_cpu_s"] is not None]
-    by_cpu = geomean(r["baseline_cpu_s"] / (r["cpu_s"] + r["daemon_cpu_s"]) for r in counted)
+    by_cpu = geomean(r["baseline_cpu_s"] / r["total_cpu_s"] for r in counted)
     print(f"geomean by processor time of target and daemon together: {by_cpu:.3f} over {len(counted)} programs")
     report = {"lowest": low["speedup"], "lowest_name": low["name"], "cpu_geomean": None if math.isnan(by_cpu) else by_cpu}
     if suite == "short":
@@ -152,6 +152,7 @@ def summary(name, plain, traced):
         "record_s", "instructions_recorded", "daemon_cpu_s", "not_optimised",
     ):
         row[key] = stats.get(key)
+    row["total_cpu_s"] = None if row["daemon_cpu_s"] is None else row["cpu_s"] + row["daemon_cpu_s"]
     row["daemon_peak_rss_kb"] = largest(r.stats.get("daemon_peak_rss_kb") for r in traced)
     # Pages that both map (the regions) are counted on both sides.
     row["peak_rss_kb"] = None if row["target_peak_rss_kb"] is None else row["target_peak_rss_kb"] + (row["daemon_peak_rss_kb"] or 0)
