@@ -27,7 +27,7 @@ local function decode(s)
   end
   return table.concat(out)
 end
-local text = ("All the world's a stage, "):rep(1500)
+local text = ("All the world's a stage, "):rep(2500)
 local coded = encode(text)
 assert(decode(coded) == text)
 print(#coded, coded:sub(1, 32))

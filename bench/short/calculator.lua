@@ -26,5 +26,5 @@ local function evaluate(s)
   return expression()
 end
 local total = 0
-for k = 1, 1500 do total = total + evaluate(("(%d + 3) * 2 - 18 / (4 + %d) + (7 * (2 + %d))"):format(k, k % 5, k % 11)) end
+for k = 1, 1850 do total = total + evaluate(("(%d + 3) * 2 - 18 / (4 + %d) + (7 * (2 + %d))"):format(k, k % 5, k % 11)) end
 print(total)

@@ -10,7 +10,7 @@ function Saver:fee() return 0 end
 function Saver:month() return Account.month(self):deposit(self.balance // 100) end
 local all = {}
 for i = 1, 500 do all[i] = (i % 2 == 0 and Saver or Account):new(i * 10) end
-for _ = 1, 400 do for _, a in ipairs(all) do a:month() end end
+for _ = 1, 1050 do for _, a in ipairs(all) do a:month() end end
 local total = 0
 for _, a in ipairs(all) do total = total + a.balance end
 print(total)

@@ -1,6 +1,6 @@
 -- Sections and keys of an ini file.
 local source = {}
-for s = 1, 60 do
+for s = 1, 80 do
   source[#source + 1] = "[section" .. s .. "]"
   for k = 1, 25 do source[#source + 1] = "  key" .. k .. " = value " .. s * k .. " ; comment" end
 end

@@ -1,6 +1,6 @@
 -- Totals by group out of lines of comma separated values.
 local lines = {}
-for i = 1, 6000 do lines[i] = ("%d,%s,%d,%.2f"):format(i, "group" .. i % 12, i * 7 % 100, i / 3) end
+for i = 1, 26000 do lines[i] = ("%d,%s,%d,%.2f"):format(i, "group" .. i % 12, i * 7 % 100, i / 3) end
 local totals = {}
 for _, line in ipairs(lines) do
   local _, group, amount, price = line:match("^(%d+),([^,]+),(%d+),([%d.]+)$")

@@ -22,7 +22,7 @@ local function pop()
 end
 local now, fired = 0, 0
 for i = 1, 300 do
-  local function tick() fired = fired + 1; if fired < 12000 then push(now + i % 17 + i / 1000, tick) end end
+  local function tick() fired = fired + 1; if fired < 52000 then push(now + i % 17 + i / 1000, tick) end end
   push(i / 1000, tick)
 end
 while n > 0 do local e = pop(); now = e.time; e.f() end

@@ -1,4 +1,4 @@
--- Noughts and crosses, played out by minimax.
+-- Noughts and crosses, played out by minimax from each opening.
 local lines = { { 1, 2, 3 }, { 4, 5, 6 }, { 7, 8, 9 }, { 1, 4, 7 }, { 2, 5, 8 }, { 3, 6, 9 }, { 1, 5, 9 }, { 3, 5, 7 } }
 local board, seen = { 0, 0, 0, 0, 0, 0, 0, 0, 0 }, 0
 local function won(p)
@@ -23,5 +23,8 @@ local function best(p, depth)
   end
   return top
 end
-board[1] = 1
-print(best(-1, 7), seen)
+for i = 1, 5 do
+  board[i] = 1
+  print(best(-1, 8), seen)
+  board[i] = 0
+end

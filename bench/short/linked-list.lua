@@ -1,6 +1,6 @@
 -- A list that is built, reversed, filtered and folded.
 local list
-for i = 1, 30000 do list = { value = i, next = list } end
+for i = 1, 23000 do list = { value = i, next = list } end
 for _ = 1, 3 do
   local back
   while list do list, list.next, back = list.next, back, list end

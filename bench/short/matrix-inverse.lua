@@ -1,5 +1,5 @@
--- Gauss-Jordan elimination of a 90 x 90 matrix.
-local n, m = 90, {}
+-- Gauss-Jordan elimination of a 170 x 170 matrix.
+local n, m = 170, {}
 for i = 1, n do
   m[i] = {}
   for j = 1, n do m[i][j] = 1 / (i + j - 1) + (i == j and 1 or 0) end

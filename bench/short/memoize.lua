@@ -13,4 +13,4 @@ local function lcs(a, b)
   end
   return go(#a, #b)
 end
-print(lcs(("abcde"):rep(60), ("badce"):rep(60)))
+print(lcs(("abcde"):rep(80), ("badce"):rep(80)))

@@ -1,5 +1,5 @@
 -- Breadth-first search through a maze.
-local w, h = 120, 120
+local w, h = 142, 142
 local wall = {}
 for y = 0, h - 1 do for x = 0, w - 1 do wall[y * w + x] = (x * 7 + y * 13) % 5 == 0 and (x + y) % 3 ~= 0 end end
 wall[0] = false

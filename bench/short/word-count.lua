@@ -1,5 +1,5 @@
 -- Words of a text, by frequency.
-local text = ("It was the best of times, it was the worst of times, it was the age of wisdom; "):rep(4000)
+local text = ("It was the best of times, it was the worst of times, it was the age of wisdom; "):rep(5000)
 local counts, order = {}, {}
 for word in text:lower():gmatch("%a+") do
   if not counts[word] then counts[word] = 0; order[#order + 1] = word end

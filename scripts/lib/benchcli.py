@@ -10,7 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import benchcompile
+import benchdocs
 import benchrun
+import benchspend
 from benchrun import BenchError, geomean, median, pairs, run_once
 from targets import MissingBuild, lua_paths, redmagic_path
 
@@ -32,8 +35,13 @@ def compare(root, suite, folder, arguments):
     """Plain against `redmagic run`, over a folder of programs."""
     lua = lua_paths(root)
     redmagic = redmagic_path(root)
-    columns = f"{'program':<16} {'plain s':>8} {'redm. s':>8} {'speed-up':>8} {'CPU s':>6} {'daemon':>6} {'MB':>5} {'1st ms':>7} {'in traces':>9} {'traces':>9} {'aborts':>6}  output"
-    print(columns, flush=True)
+    scale, unit, form = (1000, "ms", "8.1f") if suite == "short" else (1, "s", "8.3f")
+    print(f"{'':<18} {'wall ' + unit:^17} {'':>8} {'':>12} {'CPU ' + unit:^26} {'peak memory MB':^20}", flush=True)
+    print(
+        f"{'program':<18} {'plain':>8} {'redm.':>8} {'speed-up':>8} {'interval':>12} {'plain':>8} {'target':>8} {'daemon':>8} "
+        f"{'plain':>6} {'target':>6} {'daemon':>6} {'1st ms':>7} {'in traces':>9} {'traces':>9} {'aborts':>6}  output",
+        flush=True,
+    )
     results, broken = [], []
     for program in benchrun.programs(folder, arguments.only):
         plain = [lua["plain"], program]
@@ -41,35 +49,88 @@ def compare(root, suite, folder, arguments):
         try:
             a, b = pairs(lambda: run_once(plain), lambda: run_once(traced, stats=True), arguments.runs)
         except BenchError as error:
-            print(f"{program.stem:<16} {error}", flush=True)
+            print(f"{program.stem:<18} {error}", flush=True)
             broken.append(program.stem)
             continue
         row = summary(program.stem, a, b)
         results.append(row)
         if not row["output_equal"]:
             broken.append(program.stem)
+
+        def time(key):
+            return shown(None if row[key] is None else row[key] * scale, form).rjust(8)
+
+        def memory(key):
+            return shown(None if row[key] is None else row[key] / 1024, "6.1f").rjust(6)
+
         first = row["time_to_first_trace_s"]
         print(
-            f"{row['name']:<16} {row['baseline_s']:8.3f} {row['redmagic_s']:8.3f} {row['speedup']:8.2f} "
-            f"{shown(row['cpu_s'], '6.2f')} {shown(row['daemon_cpu_s'], '6.2f')} {row['peak_rss_kb'] / 1024:5.0f} "
+            f"{row['name']:<18} {time('baseline_s')} {time('redmagic_s')} {row['speedup']:8.2f} "
+            f"{row['speedup_low']:5.2f}..{row['speedup_high']:5.2f} "
+            f"{time('baseline_cpu_s')} {time('cpu_s')} {time('daemon_cpu_s')} "
+            f"{memory('baseline_peak_rss_kb')} {memory('target_peak_rss_kb')} {memory('daemon_peak_rss_kb')} "
             f"{shown(None if first is None else first * 1000, '.0f'):>7} {shown(row['trace_time_share'], '.0%'):>9} "
             f"{shown(row['traces'], 'd') + '+' + shown(row['side_traces'], 'd'):>9} {shown(row['aborts'], 'd'):>6}  "
             f"{'equal' if row['output_equal'] else 'DIFFERS'}",
             flush=True,
         )
+    extra = {"runs": arguments.runs}
     if results:
-        low = min(results, key=lambda r: r["speedup"])
-        print(f"geomean {geomean(r['speedup'] for r in results):.3f} over {len(results)} programs; lowest {low['speedup']:.2f} ({low['name']})")
-        extra = sorted(1000 * (r["redmagic_s"] - r["baseline_s"]) for r in results)
-        print(f"time added per program: median {median(extra):.0f} ms, most {extra[-1]:.0f} ms")
-        counted = [r for r in results if r["daemon_cpu_s"] is not None]
-        by_cpu = geomean(r["baseline_cpu_s"] / (r["cpu_s"] + r["daemon_cpu_s"]) for r in counted)
-        print(f"geomean by processor time of target and daemon together: {by_cpu:.3f} over {len(counted)} programs")
+        extra |= overall(results, suite)
     if arguments.json:
-        benchrun.write_json(arguments.json, suite, results, runs=arguments.runs)
+        benchrun.write_json(arguments.json, suite, results, **extra)
+    if arguments.docs and results:
+        benchdocs.write(root, suite, comparison_table(results, suite, extra))
     if broken:
         print(f"bench: wrong or missing results: {', '.join(broken)}", file=sys.stderr)
     return 1 if broken or not results else 0
+
+
+def comparison_table(results, suite, extra):
+    """The results as lines for docs/performance.md."""
+    scale, unit, digits = (1000, "ms", 1) if suite == "short" else (1, "s", 2)
+
+    def time(row, key):
+        return "-" if row[key] is None else f"{row[key] * scale:.{digits}f}"
+
+    def memory(row, key):
+        return "-" if row[key] is None else f"{row[key] / 1024:.0f}"
+
+    head = [
+        "program", f"plain {unit}", f"redmagic {unit}", "speed-up", f"CPU {unit}: plain", "target", "daemon",
+        "peak MB: plain", "target", "daemon", "in traces",
+    ]
+    rows = [
+        [
+            row["name"], time(row, "baseline_s"), time(row, "redmagic_s"), f"{row['speedup']:.2f}", time(row, "baseline_cpu_s"),
+            time(row, "cpu_s"), time(row, "daemon_cpu_s"), memory(row, "baseline_peak_rss_kb"), memory(row, "target_peak_rss_kb"),
+            memory(row, "daemon_peak_rss_kb"), shown(row["trace_time_share"], ".0%"),
+        ]
+        for row in results
+    ]
+    over = f"{len(results)} programs, {extra['runs']} pairs of runs each"
+    by_cpu = f"; {extra['cpu_geomean']:.2f} by the processor time of target and daemon together" if extra["cpu_geomean"] else ""
+    return [
+        *benchdocs.table(head, rows), "",
+        f"Geomean {geomean(r['speedup'] for r in results):.2f} over {over}; lowest {extra['lowest']:.2f} ({extra['lowest_name']}){by_cpu}.",
+    ]
+
+
+def overall(results, suite):
+    """Prints what is said of all programs together; gives it for the JSON report."""
+    low = min(results, key=lambda r: r["speedup"])
+    print(f"geomean {geomean(r['speedup'] for r in results):.3f} over {len(results)} programs; lowest {low['speedup']:.3f} ({low['name']})")
+    added = sorted(1000 * (r["redmagic_s"] - r["baseline_s"]) for r in results)
+    print("interval: where the median of the pairs' ratios lies, 95 % sure from 6 pairs on; the range of few")
+    print(f"time added per program: median {median(added):.1f} ms, most {added[-1]:.1f} ms")
+    counted = [r for r in results if r["daemon_cpu_s"] is not None]
+    by_cpu = geomean(r["baseline_cpu_s"] / r["total_cpu_s"] for r in counted)
+    print(f"geomean by processor time of target and daemon together: {by_cpu:.3f} over {len(counted)} programs")
+    report = {"lowest": low["speedup"], "lowest_name": low["name"], "cpu_geomean": None if math.isnan(by_cpu) else by_cpu}
+    if suite == "short":
+        report["start_s"] = median([run_once(["/bin/true"]).wall for _ in range(21)])
+        print(f"of every wall time, {1000 * report['start_s']:.1f} ms are what it takes to start any program and wait for it")
+    return report
 
 
 def summary(name, plain, traced):
@@ -81,17 +142,26 @@ def summary(name, plain, traced):
     reference = plain[0]
     equal = all(benchrun.same(reference, r) for r in plain + traced)
     row = {"name": name, "baseline_s": baseline, "redmagic_s": redmagic, "speedup": baseline / redmagic, "output_equal": equal}
+    row["speedup_low"], row["speedup_high"] = benchrun.median_interval([a.wall / b.wall for a, b in zip(plain, traced)])
     row["baseline_cpu_s"] = median([r.cpu for r in plain])
-    row["baseline_peak_rss_kb"] = max(r.rss for r in plain)
+    row["baseline_peak_rss_kb"] = largest(r.rss for r in plain)
     row["cpu_s"] = middle.cpu
-    daemon_rss = stats.get("daemon_peak_rss_kb")
-    row["peak_rss_kb"] = middle.rss + (daemon_rss or 0)
+    row["target_peak_rss_kb"] = largest(r.rss for r in traced)
     for key in (
         "time_to_first_trace_s", "trace_time_share", "traces", "side_traces", "aborts", "abort_reasons", "code_bytes",
-        "record_s", "instructions_recorded", "daemon_cpu_s", "daemon_peak_rss_kb",
+        "record_s", "instructions_recorded", "daemon_cpu_s", "not_optimised",
     ):
         row[key] = stats.get(key)
+    row["total_cpu_s"] = None if row["daemon_cpu_s"] is None else row["cpu_s"] + row["daemon_cpu_s"]
+    row["daemon_peak_rss_kb"] = largest(r.stats.get("daemon_peak_rss_kb") for r in traced)
+    # Pages that both map (the regions) are counted on both sides.
+    row["peak_rss_kb"] = None if row["target_peak_rss_kb"] is None else row["target_peak_rss_kb"] + (row["daemon_peak_rss_kb"] or 0)
     return row
+
+
+def largest(values):
+    """The largest that there is; None of none."""
+    return max((v for v in values if v is not None), default=None)
 
 
 def overhead(root, arguments):
@@ -232,7 +302,7 @@ def main(root, argv):
     commands = parser.add_subparsers(dest="command", required=True)
     for name, runs, text in (
         ("lua", 3, "the suite of bench/lua: plain against redmagic run"),
-        ("short", 7, "the short scripts of bench/short: plain against redmagic run"),
+        ("short", 21, "the short scripts of bench/short: plain against redmagic run"),
         ("record", 3, "what recording costs, emulating and stepping, and how long threads wait for it"),
         ("overhead", 25, "plain against annotated with no daemon (processor time)"),
     ):
@@ -240,11 +310,28 @@ def main(root, argv):
         sub.add_argument("--json", metavar="FILE", help="write the results as JSON")
         sub.add_argument("--runs", type=positive, default=runs, metavar="N", help=f"pairs of runs for each program (default {runs})")
         sub.add_argument("--only", metavar="NAME,...", help="only these programs")
+        if name in ("lua", "short"):
+            sub.add_argument("--docs", action="store_true", help="write the table into docs/performance.md")
         if name == "record":
             sub.add_argument("--full", action="store_true", help="programs at their full sizes")
         if name == "overhead":
             sub.add_argument("--callgrind", action="store_true", help="count instructions with valgrind: repeatable, in place of times")
             sub.add_argument("--limit", type=float, metavar="PERCENT", help="fail when the geomean is above")
+    text = "compiling: microseconds a recorded instruction, by stage, over the recordings of bench/lua"
+    sub = commands.add_parser("compile", help=text, description=text)
+    sub.add_argument("--json", metavar="FILE", help="write the results as JSON")
+    sub.add_argument("--runs", type=positive, default=5, metavar="N", help="times that each recording is compiled; medians count (default 5)")
+    sub.add_argument("--only", metavar="NAME,...", help="only these programs")
+    sub.add_argument("--keep", metavar="FOLDER", help="where to leave the recordings, a folder for each program")
+    sub.add_argument("--docs", action="store_true", help="write the table into docs/performance.md")
+    text = "what the time of the programs of bench/lua goes into, by samples"
+    sub = commands.add_parser("spend", help=text, description=text)
+    sub.add_argument("--json", metavar="FILE", help="write the results as JSON")
+    sub.add_argument("--runs", type=positive, default=2, metavar="N", help="runs of each program, whose samples are added up (default 2)")
+    sub.add_argument("--only", metavar="NAME,...", help="only these programs")
+    sub.add_argument("--docs", action="store_true", help="write the tables into docs/performance.md")
+    text = "lua, short, compile and spend, and all of docs/performance.md anew; takes about ten minutes"
+    commands.add_parser("docs", help=text, description=text)
     text = "lifting: instructions a second on one core (criterion)"
     commands.add_parser("lift", help=text, description=text)
     arguments = parser.parse_args(argv)
@@ -253,6 +340,13 @@ def main(root, argv):
     try:
         if arguments.command == "overhead":
             return overhead(root, arguments)
+        if arguments.command == "docs":
+            # Each as its own command line says by default.
+            return max(main(root, [name, "--docs"]) for name in ("lua", "short", "compile", "spend"))
+        if arguments.command == "compile":
+            return benchcompile.run(root, arguments)
+        if arguments.command == "spend":
+            return benchspend.run(root, arguments)
         if arguments.command == "record":
             return recording(root, arguments)
         return compare(root, arguments.command, root / "bench" / arguments.command, arguments)

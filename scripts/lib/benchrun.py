@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import resource
 import signal
 import statistics
 import subprocess
@@ -19,11 +20,11 @@ class BenchError(Exception):
 
 @dataclass
 class Run:
-    """One run: times in seconds, memory in KiB."""
+    """One run: times in seconds, peak memory in KiB."""
 
     wall: float
     cpu: float
-    rss: int
+    rss: int | None
     status: int
     out: bytes
     err: bytes
@@ -50,6 +51,43 @@ def wait4(process, timeout):
     return process.returncode, usage
 
 
+class PeakMemory:
+    """The largest resident set of a process.
+
+    What wait4 reports is at least what this interpreter had when it forked, since the kernel carries
+    the mark over an exec. Above that it is exact; below, the process's own mark is looked at while it
+    runs, at least every 20 ms, and what it takes after the last look is not seen."""
+
+    def __init__(self, pid):
+        self.path = f"/proc/{pid}/status"
+        self.floor = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self.seen = None
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.look)
+        self.thread.start()
+
+    def look(self):
+        pause = 0.001
+        while not self.over.wait(pause):
+            pause = min(pause * 1.5, 0.02)
+            try:
+                with open(self.path, encoding="ascii", errors="replace") as file:
+                    mark = next((line for line in file if line.startswith("VmHWM:")), None)
+            except OSError:
+                return
+            if mark is None:
+                return
+            self.seen = int(mark.split()[1])
+            if self.seen > self.floor:
+                return
+
+    def close(self, reported):
+        """What it was, given what wait4 says; None when the process was over before the first look."""
+        self.over.set()
+        self.thread.join()
+        return reported if reported > self.floor else self.seen
+
+
 def read_stats(path, patience=5.0):
     """The daemon's statistics, which it writes just after the program has ended."""
     deadline = time.monotonic() + patience
@@ -71,12 +109,17 @@ def run_once(command, cwd=None, env=None, timeout=600, stats=False):
             argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd,
             env={**os.environ, **(env or {})}, start_new_session=True,
         )
-        status, usage = wait4(process, timeout)
-        wall = time.perf_counter() - began
+        memory = PeakMemory(process.pid)
+        usage = None
+        try:
+            status, usage = wait4(process, timeout)
+            wall = time.perf_counter() - began
+        finally:
+            rss = memory.close(usage.ru_maxrss if usage else 0)
         found = read_stats(stats_file) if stats else {}
         out.seek(0)
         err.seek(0)
-        return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, status, out.read(), err.read(), found)
+        return Run(wall, usage.ru_utime + usage.ru_stime, rss, status, out.read(), err.read(), found)
 
 
 def pairs(a, b, count):

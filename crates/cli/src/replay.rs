@@ -154,7 +154,9 @@ const CONTROL: u64 = 0x1800_0000;
 pub fn passes(recording: &Recording, passes: &[&str], last_only: bool) -> anyhow::Result<String> {
     let mut stages = Vec::new();
     let done = optimised(recording, passes, &mut |stage, trace| {
-        stages.push((stage, trace.clone()))
+        if stage != optimise::OBSERVED {
+            stages.push((stage, trace.clone()));
+        }
     });
     let mut out = String::new();
     for (stage, trace) in stages.iter().filter(|_| !last_only) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::explain::Explanation;
 use crate::status::{Status, TraceRow};
 
 /// How long a daemon may take to answer.
@@ -23,6 +24,10 @@ pub enum Command {
     Status,
     /// All [`TraceRow`]s.
     Traces,
+    /// Sample where the time goes until the next [`Command::Explain`], if that is not done anyway.
+    Sample,
+    /// An [`Explanation`].
+    Explain,
     /// End the session; answered when it has ended.
     Detach,
 }
@@ -35,6 +40,10 @@ pub enum Answer {
     Status(Box<Status>),
     /// To [`Command::Traces`].
     Traces(Vec<TraceRow>),
+    /// To [`Command::Sample`]: whether samples are taken.
+    Sampling(bool),
+    /// To [`Command::Explain`].
+    Explained(Box<Explanation>),
     /// To [`Command::Detach`].
     Detached,
     /// A request that was not understood.

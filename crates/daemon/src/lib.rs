@@ -9,8 +9,11 @@
 
 pub mod attach;
 pub mod client;
+pub mod explain;
 pub mod handshake;
+pub mod names;
 pub mod parked;
+pub mod profile;
 pub mod recorder;
 pub mod regions;
 pub mod registry;

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::mem::offset_of;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -288,8 +289,23 @@ struct World {
 #[derive(Debug, Default)]
 pub struct Symbols {
     key: Vec<(u64, String)>,
+    /// What was mapped.
+    maps: Maps,
     returns_twice: Vec<u64>,
     signal_mask: Vec<u64>,
+}
+
+impl Symbols {
+    /// What was mapped when they were read.
+    pub fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
+    /// The code of files that was mapped then.
+    pub fn text(&self) -> Vec<Range<u64>> {
+        let code = self.maps.regions().iter().filter(|r| r.perms.exec && r.is_file());
+        code.map(|region| region.start..region.end).collect()
+    }
 }
 
 /// Functions that show or set a thread's signal mask. SIGTRAP is taken out of it while the thread
@@ -317,17 +333,18 @@ pub fn read_symbols(session: &Session) {
             .flat_map(|image| names.iter().filter_map(|name| image.symbol(name)));
         found.map(|symbol| symbol.range.start).collect()
     };
-    let symbols = Symbols {
-        key: key(&maps),
-        returns_twice: all(RETURNS_TWICE),
-        signal_mask: all(SIGNAL_MASK),
-    };
     let read_only = maps
         .regions()
         .iter()
         .filter(|r| r.perms.read && !r.perms.write && !r.perms.shared && r.is_file())
         .map(|r| r.start..r.end)
         .collect();
+    let symbols = Symbols {
+        key: key(&maps),
+        returns_twice: all(RETURNS_TWICE),
+        signal_mask: all(SIGNAL_MASK),
+        maps,
+    };
     lock(&session.engine).set_read_only(read_only);
     *lock(&session.symbols) = symbols;
 }

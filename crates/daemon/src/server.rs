@@ -20,7 +20,9 @@ use redmagic_engine::Params;
 
 use crate::attach;
 use crate::client::{self, Answer, Command};
+use crate::explain;
 use crate::handshake::{self, HandshakeError};
+use crate::profile;
 use crate::sample::Sampler;
 use crate::session::{Ending, Session, lock};
 use crate::status::{self, Stats};
@@ -38,6 +40,8 @@ pub struct Settings {
     pub stats: Option<PathBuf>,
     /// A folder for recordings.
     pub save_recordings: Option<PathBuf>,
+    /// Whether the statistics are to say what the time went into.
+    pub profile: bool,
 }
 
 /// What happens elsewhere and concerns the main loop.
@@ -88,6 +92,8 @@ pub struct Server {
 struct Served {
     session: Arc<Session>,
     commands: Option<UnixListener>,
+    /// Whether samples are taken for a client only.
+    sampled_for_client: bool,
     /// Clients that wait for its end.
     detaching: Vec<UnixStream>,
 }
@@ -292,13 +298,16 @@ impl Server {
             }
         };
         tracing::info!(pid, layout = ?session.layout, "session");
+        if self.settings.profile {
+            lock(&session.engine).note_purposes();
+        }
         let notifier = self.notifier.clone();
         Arc::clone(&session).run(self.watch.clone(), move |session, ending| {
             notifier.notify(Event::Ended(Arc::clone(session), ending));
         });
         // The target asks already, and opening a perf event may take longer than it waits.
         if self.settings.stats.is_some() {
-            match Sampler::start(pid) {
+            match Sampler::start(pid, self.settings.profile) {
                 Ok(sampler) => *lock(&session.sampler) = Some(sampler),
                 Err(error) => tracing::info!(%error, "no samples of where the time goes"),
             }
@@ -308,6 +317,7 @@ impl Server {
             Served {
                 session,
                 commands,
+                sampled_for_client: false,
                 detaching: Vec::new(),
             },
         );
@@ -351,6 +361,26 @@ impl Server {
                 client::write(&mut stream, &Answer::Status(Box::new(status::status(&served.session))));
             }
             Ok(Command::Traces) => client::write(&mut stream, &Answer::Traces(status::traces(&served.session))),
+            Ok(Command::Sample) => {
+                let mut sampler = lock(&served.session.sampler);
+                if sampler.is_none() {
+                    match Sampler::start(pid, false) {
+                        Ok(started) => {
+                            *sampler = Some(started);
+                            served.sampled_for_client = true;
+                        }
+                        Err(error) => tracing::info!(%error, "no samples of where the time goes"),
+                    }
+                }
+                client::write(&mut stream, &Answer::Sampling(sampler.is_some()));
+            }
+            Ok(Command::Explain) => {
+                let explanation = explain::explain(&served.session);
+                if std::mem::take(&mut served.sampled_for_client) {
+                    *lock(&served.session.sampler) = None;
+                }
+                client::write(&mut stream, &Answer::Explained(Box::new(explanation)));
+            }
             Ok(Command::Detach) => {
                 served.session.end(Ending::Detached);
                 served.detaching.push(stream);
@@ -420,6 +450,8 @@ fn write_stats(session: &Session, ending: &Ending, path: &std::path::Path) {
     let stats = Stats {
         pauses_us,
         status: status::status(session),
+        explanation: explain::explain(session),
+        profile: profile::profile(session),
         daemon_cpu_s,
         daemon_peak_rss_kb,
         ending: ending.to_string(),

@@ -324,7 +324,12 @@ impl Session {
     /// Counts where the target was since the last call.
     pub fn take_samples(&self) {
         if let Some(sampler) = lock(&self.sampler).as_mut() {
-            sampler.take(&(self.layout.code..self.layout.code + self.layout.code_bytes));
+            let text = if sampler.is_deep() {
+                lock(&self.symbols).text()
+            } else {
+                Vec::new()
+            };
+            sampler.take(&(self.layout.code..self.layout.code + self.layout.code_bytes), &text);
         }
     }
 

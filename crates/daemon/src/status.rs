@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 
 use redmagic_engine::graph::{AnchorState, Link, Origin};
+use redmagic_engine::timing::Stages;
 use redmagic_proto::ApiFn;
 use serde::{Deserialize, Serialize};
 
+use crate::explain::Explanation;
+use crate::profile::Profile;
 use crate::session::{Session, lock};
 
 /// `status --json PID`.
@@ -38,8 +41,12 @@ pub struct Status {
     pub exits: u64,
     /// Seconds spent recording.
     pub record_s: f64,
-    /// Seconds spent compiling.
+    /// Seconds spent compiling and installing.
     pub compile_s: f64,
+    /// The same by stage, in the order of the stages.
+    pub compile_stages: Vec<StageTime>,
+    /// Instructions of the recordings that were compiled.
+    pub instructions_compiled: u64,
     /// Instructions recorded.
     pub instructions_recorded: u64,
     /// Recordings made by emulation, and by stepping.
@@ -78,6 +85,24 @@ pub struct Status {
     pub stalls: u32,
     /// What the user should know.
     pub messages: Vec<String>,
+}
+
+/// How long one stage of compiling took.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct StageTime {
+    /// Its name.
+    pub stage: String,
+    /// Seconds, of all traces together.
+    pub seconds: f64,
+}
+
+/// Stages as they are shown.
+pub fn stage_times(stages: &Stages) -> Vec<StageTime> {
+    let shown = stages.iter().map(|(stage, time)| StageTime {
+        stage: stage.to_owned(),
+        seconds: time.as_secs_f64(),
+    });
+    shown.collect()
 }
 
 /// One row of `traces`.
@@ -144,6 +169,8 @@ pub fn status(session: &Session) -> Status {
         exits: graph.exits.len() as u64,
         record_s: counts.recording.as_secs_f64(),
         compile_s: counts.compiling.as_secs_f64(),
+        compile_stages: stage_times(&counts.stages),
+        instructions_compiled: counts.compiled_instructions,
         instructions_recorded: counts.instructions,
         emulated: recorders.emulated.recordings,
         stepped: recorders.stepped.recordings,
@@ -228,6 +255,11 @@ pub struct Stats {
     /// The last status.
     #[serde(flatten)]
     pub status: Status,
+    /// What kept loops from being compiled or fast: `redmagic explain --stats FILE` shows it.
+    pub explanation: Explanation,
+    /// What the time went into, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
     /// Processor time of the daemon in seconds.
     pub daemon_cpu_s: f64,
     /// Largest resident set of the daemon in KiB.

@@ -65,6 +65,16 @@ pub struct Space {
 }
 
 impl Space {
+    /// An empty region of `bytes` at `base`, for those who compile what nobody will run.
+    pub fn empty(base: u64, bytes: usize) -> Space {
+        Space {
+            base,
+            front: CODE_START,
+            back: bytes,
+            len: bytes,
+        }
+    }
+
     /// Room for at most that much code and data. Nothing is taken yet: [`CodeCache::install`]
     /// takes what is needed.
     ///
@@ -120,6 +130,14 @@ impl CodeCache {
     /// Whether a target's address lies in the code region.
     pub fn contains(&self, address: u64) -> bool {
         address.wrapping_sub(self.base) < self.code.len() as u64
+    }
+
+    /// Bytes of the code region; `None` when they do not lie in it.
+    pub fn bytes(&self, address: u64, count: usize) -> Option<Vec<u8>> {
+        let offset = usize::try_from(address.checked_sub(self.base)?).ok()?;
+        let mut bytes = vec![0; count];
+        (offset.checked_add(count)? <= self.code.len()).then(|| self.code.read(offset, &mut bytes))?;
+        Some(bytes)
     }
 
     /// Bytes in use, code and data.

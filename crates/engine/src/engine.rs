@@ -2,13 +2,13 @@
 
 mod install;
 
-pub use install::{Begun, Draft};
+pub use install::{Begun, Compilation, Draft};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use redmagic_emit::copy::{RejoinOffsets, ThreadOffsets};
@@ -26,6 +26,7 @@ use crate::memory::SharedMemory;
 use crate::params::Params;
 use crate::policy::{Functions, Lessons, World};
 use crate::registry::{ConstantRange, Declarations};
+use crate::timing::Stages;
 
 /// A counter that will not run out in the life of a program.
 const NEVER: i32 = 1_000_000_000;
@@ -88,6 +89,11 @@ pub struct Job {
 #[error("{0}; the program has overwritten the memory it shares with redmagicd")]
 pub struct Hostile(pub String);
 
+/// How far a counter has come down.
+fn taken(armed: i32, left: i32) -> u64 {
+    u64::try_from(armed.saturating_sub(left.max(0))).unwrap_or(0)
+}
+
 /// What a finished job came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finished {
@@ -123,6 +129,10 @@ pub struct Counts {
     pub recording: Duration,
     /// Time spent compiling and installing.
     pub compiling: Duration,
+    /// The same, by stage.
+    pub stages: Stages,
+    /// Instructions of the recordings that were compiled or refused.
+    pub compiled_instructions: u64,
     /// Instructions recorded, aborted recordings included.
     pub instructions: u64,
     /// From the session's start to the first trace.
@@ -159,6 +169,8 @@ pub struct Engine {
     start: Instant,
     /// The cache was full once: nothing more is recorded.
     full: bool,
+    /// Whether to note what code is for.
+    noting: bool,
 }
 
 impl Engine {
@@ -193,6 +205,7 @@ impl Engine {
             counts: Counts::default(),
             start: Instant::now(),
             full: false,
+            noting: false,
             params: setup.params,
         };
         let hot = engine.hot_loop(0);
@@ -200,6 +213,16 @@ impl Engine {
             .control
             .fill_i32(offset_of!(Control, hotness), redmagic_proto::entries::ENTRIES, hot);
         engine
+    }
+
+    /// From now on, notes what the code of each new trace is for ([`crate::notes::Notes::purposes`]).
+    pub fn note_purposes(&mut self) {
+        self.noting = true;
+    }
+
+    /// Whether nothing more is recorded because the cache was full.
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 
     /// The tunables.
@@ -261,10 +284,49 @@ impl Engine {
             .store(value, Ordering::Relaxed);
     }
 
-    fn set_exit_counter(&self, number: u32, value: i32) {
-        self.control
-            .i32(offset_of!(Control, exits) + number as usize * 4)
-            .store(value, Ordering::Relaxed);
+    fn set_exit_counter(&mut self, number: u32, value: i32) {
+        let left = self.exit_counter(number).load(Ordering::Relaxed);
+        if let Some(exit) = self.graph.exits.get_mut(number as usize) {
+            exit.taken += taken(exit.armed, left);
+            exit.armed = value;
+        }
+        self.exit_counter(number).store(value, Ordering::Relaxed);
+    }
+
+    fn exit_counter(&self, number: u32) -> &AtomicI32 {
+        self.control.i32(offset_of!(Control, exits) + number as usize * 4)
+    }
+
+    /// How often an exit was taken while it was counted, at least: a program may write its counter.
+    pub fn taken(&self, number: u32) -> u64 {
+        let exit = &self.graph.exits[number as usize];
+        exit.taken + taken(exit.armed, self.exit_counter(number).load(Ordering::Relaxed))
+    }
+
+    /// Turns until an anchor asks; other anchors with the same hash count with it. The word is the program's to write.
+    pub fn turns_left(&self, id: u64) -> u64 {
+        let left = self.control.i32(offset_of!(Control, hotness) + hash(id) * 4);
+        u64::try_from(left.load(Ordering::Relaxed)).unwrap_or(0) / LOOP_WEIGHT as u64
+    }
+
+    /// Times an exit must still be taken before it asks.
+    pub fn exits_left(&self, number: u32) -> u64 {
+        u64::try_from(self.exit_counter(number).load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Of anchors that never asked: how many counters have begun to count, and the fewest turns until one of them asks.
+    pub fn lukewarm(&self) -> (u64, Option<u64>) {
+        let known: HashSet<usize> = self.graph.anchors.keys().map(|key| hash(key.id)).collect();
+        let initial = self.hot_loop(0);
+        let counters = (0..redmagic_proto::entries::ENTRIES).filter(|at| !known.contains(at));
+        let left = counters.map(|at| {
+            self.control
+                .i32(offset_of!(Control, hotness) + at * 4)
+                .load(Ordering::Relaxed)
+        });
+        let begun: Vec<i32> = left.filter(|left| (0..initial).contains(left)).collect();
+        let nearest = begun.iter().min().map(|left| *left as u64 / LOOP_WEIGHT as u64);
+        (begun.len() as u64, nearest)
     }
 
     /// How long until recording has its share of the target's time again; `None` when it has.
@@ -362,7 +424,10 @@ impl Engine {
     }
 
     fn decide_exit(&mut self, number: u32, wait: bool, soon: bool) -> Decision {
-        let exit = &self.graph.exits[number as usize];
+        let exit = &mut self.graph.exits[number as usize];
+        // Its counter ran out, and its thread has set it to this before it asked.
+        exit.taken += u64::from(exit.armed.unsigned_abs());
+        exit.armed = EXIT_AGAIN as i32;
         let (parent, target) = (exit.trace, exit.target);
         if exit.side.is_some() || exit.silent {
             return Decision::Run;
@@ -470,6 +535,7 @@ impl Engine {
                 let maxtries = self.params.maxtries;
                 let anchor = self.graph.anchor(key, job.api);
                 anchor.last_abort = Some(reason);
+                *anchor.reasons.entry(reason).or_default() += 1;
                 // What was learnt makes the next try different, so this one does not count.
                 anchor.aborts += u64::from(!learnt);
                 let aborts = anchor.aborts;
@@ -484,6 +550,7 @@ impl Engine {
             }
             Origin::Side { exit, .. } => {
                 let state = &mut self.graph.exits[exit as usize];
+                state.last_abort = Some(reason);
                 state.aborts += u64::from(!learnt);
                 let aborts = state.aborts;
                 if aborts >= self.params.maxtries {

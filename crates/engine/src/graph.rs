@@ -7,7 +7,7 @@
 //! own slot. So installing, replacing and dropping a root is one 8-byte store, and a
 //! thread that runs in a dropped loop leaves it at its next turn.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use redmagic_emit::exits::Handover;
@@ -15,6 +15,8 @@ use redmagic_opt::graft;
 use redmagic_proto::ApiFn;
 use redmagic_record::abort::Abort;
 use serde::Serialize;
+
+use crate::notes::Notes;
 
 /// What names an anchor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -52,6 +54,8 @@ pub struct Anchor {
     pub put_off: u64,
     /// The last abort's reason.
     pub last_abort: Option<Abort>,
+    /// Recordings that came to nothing, by reason; those that taught something are counted too.
+    pub reasons: BTreeMap<Abort, u64>,
     /// Address of its slot, and of its call.
     pub slot: Option<Slot>,
 }
@@ -122,6 +126,8 @@ pub struct Trace {
     pub dropped: bool,
     /// Side traces in its tree, if it is a root.
     pub side_traces: u64,
+    /// How it was compiled.
+    pub notes: Notes,
     /// What side traces that go on from its exits are made from; only optimised traces have it.
     pub parent: Option<Arc<Parent>>,
 }
@@ -148,10 +154,17 @@ pub struct ExitState {
     pub slot: u64,
     /// Recordings from it that were aborted.
     pub aborts: u64,
+    /// The last abort's reason.
+    pub last_abort: Option<Abort>,
     /// Times it was put off since the last recording.
     pub put_off: u64,
     /// What a trace that goes on from here finds, and the operation of the parent that leaves.
     pub handover: Option<Arc<HandoverState>>,
+    /// What its counter was set to, and how often it was taken before that. Nothing is counted once it has a side trace
+    /// or is silent.
+    pub armed: i32,
+    /// As above.
+    pub taken: u64,
     /// The trace that starts here.
     pub side: Option<TraceId>,
     /// Whether it has stopped counting.
@@ -189,6 +202,7 @@ impl Graph {
             aborts: 0,
             put_off: 0,
             last_abort: None,
+            reasons: BTreeMap::new(),
             slot: None,
         })
     }

@@ -11,12 +11,14 @@ pub mod fold;
 pub mod graph;
 pub mod lift;
 pub mod memory;
+pub mod notes;
 pub mod observe;
 pub mod optimise;
 pub mod params;
 pub mod plan;
 pub mod policy;
 pub mod registry;
+pub mod timing;
 pub mod unwind;
 
 pub use engine::{Begun, Decision, Draft, Engine, Finished, Hostile, Job, Request, Setup};

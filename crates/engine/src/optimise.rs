@@ -156,7 +156,10 @@ pub enum OptimiseError {
     Failed(#[from] Failed),
 }
 
-/// Lifts and optimises.
+/// Name of the stage in which the lifted trace is evaluated; it does not change it.
+pub const OBSERVED: &str = "observed";
+
+/// Lifts and optimises. `after` sees the trace after each stage: "lifted", [`OBSERVED`], those of the optimiser, and "renumbered".
 ///
 /// # Errors
 /// See [`OptimiseError`].
@@ -185,6 +188,9 @@ pub fn optimise(
         None => (&lifted, &observed),
     };
     let constants = RecordedConstants::of(recording, facts);
+    if let Some(after) = &mut after {
+        after(OBSERVED, trace);
+    }
     let input = Input {
         entry: place.entry,
         start_pc: place.start,

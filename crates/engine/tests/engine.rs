@@ -415,3 +415,85 @@ fn many_anchors_of_one_hash_do_not_hang() {
         .count();
     assert_eq!(found, 8);
 }
+
+#[test]
+fn a_saved_recording_is_compiled_as_in_a_session() {
+    let mut world = World::new(Params::default());
+    let mut recording = loop_recording(key(1));
+    recording.anchor = redmagic_record::recording::Anchor::Root {
+        kind: redmagic_record::recording::AnchorKind(ApiFn::BackwardsBranch as u8),
+        id: key(1).id,
+        return_address: key(1).return_address,
+    };
+    let job = record(&mut world, anchor(key(1)));
+    let trace = world.install(&job, &recording);
+    let installed = world.engine.graph().traces[trace as usize].clone();
+    assert!(
+        installed.notes.body.is_some() && installed.notes.not_peeled.is_none(),
+        "a loop"
+    );
+    let counts = world.engine.counts();
+    assert_eq!(counts.compiled_instructions, 2);
+    assert_eq!(counts.stages.total(), counts.compiling);
+    let (job, draft) = redmagic_engine::Draft::offline(&recording, Params::default());
+    assert_eq!(job.origin, Origin::Root(key(1)));
+    let compilation = draft.compile(&job, &recording);
+    assert_eq!(compilation.not_optimised(), None);
+    let (code, _) = compilation.bytes().unwrap();
+    // Distances may need wider displacements elsewhere.
+    assert!(
+        code.abs_diff(installed.code_bytes) < 16,
+        "{code} and {}",
+        installed.code_bytes
+    );
+    let names = |stages: &redmagic_engine::timing::Stages| stages.iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let mut expected = names(compilation.stages());
+    assert_eq!(expected.first(), Some(&"lifted"));
+    assert_eq!(expected.last(), Some(&"emit"));
+    expected.push("install");
+    assert_eq!(names(&counts.stages), expected);
+}
+
+#[test]
+fn exits_are_counted_until_they_have_a_side_trace() {
+    let mut world = World::new(Params::default());
+    world.install_loop(key(1));
+    assert_eq!((world.engine.taken(0), world.engine.exits_left(0)), (0, 1000));
+    world.set_exit_counter(0, 990);
+    assert_eq!((world.engine.taken(0), world.engine.exits_left(0)), (10, 990));
+    // A counter is the program's to write.
+    world.set_exit_counter(0, i32::MIN);
+    assert_eq!((world.engine.taken(0), world.engine.exits_left(0)), (1000, 0));
+    world.set_exit_counter(0, i32::MAX);
+    assert_eq!(world.engine.taken(0), 0);
+    // It runs out; who is not answered counts from 256 again.
+    world.set_exit_counter(0, 256);
+    let job = record(&mut world, Request::Exit { number: 0 });
+    assert_eq!(world.engine.taken(0), 1000);
+    world.set_exit_counter(0, 250);
+    assert_eq!(world.engine.taken(0), 1006);
+    world.fail(&job, Abort::TooLong);
+    let exit = &world.engine.graph().exits[0];
+    assert_eq!((exit.aborts, exit.last_abort), (1, Some(Abort::TooLong)));
+    assert_eq!((world.engine.taken(0), world.engine.exits_left(0)), (1006, 2000));
+}
+
+#[test]
+fn what_keeps_an_anchor_from_being_compiled_is_noted() {
+    let mut world = World::new(Params::default());
+    assert_eq!(world.engine.lukewarm(), (0, None));
+    world.set_hotness(key(2).id, 17 * 8);
+    assert_eq!(world.engine.lukewarm(), (1, Some(17)));
+    assert_eq!(world.engine.turns_left(key(2).id), 17);
+    for (reason, times) in [(Abort::TooLong, 2), (Abort::InnerLoop, 1)] {
+        for _ in 0..times {
+            let job = record(&mut world, anchor(key(2)));
+            world.fail(&job, reason);
+        }
+    }
+    let noted = &world.engine.graph().anchors[&key(2)];
+    assert_eq!(noted.reasons, [(Abort::TooLong, 2), (Abort::InnerLoop, 1)].into());
+    // Three times more turns, each as many again.
+    assert_eq!(world.engine.turns_left(key(2).id), 500 << 3);
+    assert_eq!(world.engine.lukewarm(), (0, None), "it has asked");
+}

@@ -37,7 +37,10 @@ fn lifted(recording: &Recording) -> Trace {
 fn equal_traces_do_not_differ() {
     let recording = recorded();
     let trace = lifted(&recording);
-    assert_eq!(observe::difference(&trace, &trace, &recording, observe::start(&recording)), None);
+    assert_eq!(
+        observe::difference(&trace, &trace, &recording, observe::start(&recording)),
+        None
+    );
 }
 
 #[test]

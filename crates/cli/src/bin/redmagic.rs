@@ -5,11 +5,12 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use redmagic_cli::probe::{self, Program};
-use redmagic_cli::{launch, log, replay, show};
+use redmagic_cli::{explain, launch, log, replay, show, timing};
 use redmagic_daemon::attach;
 use redmagic_daemon::client::{Answer, Command, ask};
 use redmagic_engine::Params;
@@ -57,6 +58,21 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// What keeps each hot loop from being compiled, or from being fast.
+    Explain {
+        /// The process.
+        #[arg(required_unless_present = "stats")]
+        pid: Option<i32>,
+        /// A program that has ended, by what `run --stats FILE` left.
+        #[arg(long, value_name = "FILE", conflicts_with = "pid")]
+        stats: Option<PathBuf>,
+        /// How long to look at where a running process spends its time, in seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 0.5, value_parser = seconds)]
+        sample: f64,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a saved recording.
     Replay {
         /// The file, from `run --save-recordings`.
@@ -73,6 +89,18 @@ enum What {
         /// The optimiser's passes, in order; all by default.
         #[arg(long, value_name = "PASS,...", value_delimiter = ',')]
         passes: Option<Vec<String>>,
+    },
+    /// How long compiling saved recordings takes, by stage.
+    Time {
+        /// The files, from `run --save-recordings`.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Times that each is compiled; the median counts.
+        #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
+        repeat: u32,
+        /// A JSON array, one object a file.
+        #[arg(long)]
+        json: bool,
     },
     /// The tunables, with their environment variables and defaults.
     Params,
@@ -106,6 +134,9 @@ struct Run {
     /// A folder to save every compiled recording in.
     #[arg(long, value_name = "FOLDER")]
     save_recordings: Option<PathBuf>,
+    /// Say in the statistics what the time of the program's first thread went into, by samples of it and its stack.
+    #[arg(long, requires = "stats")]
+    profile: bool,
     /// Fail when the program has no shim, in place of running it plain.
     #[arg(long)]
     require: bool,
@@ -126,6 +157,13 @@ fn main() -> ExitCode {
         What::Status { pid, json } => status(pid, json),
         What::Traces { pid, json } => traces(pid, json),
         What::Replay { file, print, passes } => print_recording(&file, &print, passes.as_deref()),
+        What::Explain {
+            pid,
+            stats,
+            sample,
+            json,
+        } => explain(pid, stats.as_deref(), sample, json),
+        What::Time { files, repeat, json } => time(&files, repeat, json),
         What::Params => {
             for row in redmagic_engine::params::TABLE {
                 println!(
@@ -163,6 +201,37 @@ fn traces(pid: i32, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A time of up to a minute.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=60.0).contains(&seconds) => Ok(seconds),
+        _ => Err("a number of seconds from 0 to 60".to_owned()),
+    }
+}
+
+fn explain(pid: Option<i32>, stats: Option<&Path>, sample: f64, json: bool) -> anyhow::Result<()> {
+    let explanation = match (pid, stats) {
+        (Some(pid), _) => {
+            if sample > 0.0 {
+                ask(pid, Command::Sample)?;
+                std::thread::sleep(Duration::from_secs_f64(sample));
+            }
+            match ask(pid, Command::Explain)? {
+                Answer::Explained(explanation) => *explanation,
+                other => bail!("unexpected answer: {other:?}"),
+            }
+        }
+        (None, Some(file)) => explain::from_stats(file)?,
+        (None, None) => bail!("a process or --stats FILE is needed"),
+    };
+    if json {
+        println!("{}", serde_json::to_string(&explanation)?);
+    } else {
+        print!("{}", explain::text(&explanation));
+    }
+    Ok(())
+}
+
 fn print_recording(file: &Path, stages: &[Stage], passes: Option<&[String]>) -> anyhow::Result<()> {
     let passes: Vec<&str> = match passes {
         Some(names) => names.iter().map(String::as_str).collect(),
@@ -183,6 +252,22 @@ fn print_recording(file: &Path, stages: &[Stage], passes: Option<&[String]>) -> 
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
             other => other.context("standard output")?,
         }
+    }
+    Ok(())
+}
+
+fn time(files: &[PathBuf], repeat: u32, json: bool) -> anyhow::Result<()> {
+    let params = Params::from_lookup(|name| std::env::var(name).ok())?;
+    let mut rows = Vec::new();
+    for file in files {
+        let recording =
+            redmagic_record::codec::load(file).with_context(|| format!("{} is not read", file.display()))?;
+        rows.push(timing::measure(file, &recording, &params, repeat)?);
+    }
+    if json {
+        println!("{}", serde_json::to_string(&rows)?);
+    } else {
+        print!("{}", timing::table(&rows));
     }
     Ok(())
 }
@@ -276,6 +361,9 @@ fn start_daemon(run: &Run) -> anyhow::Result<(String, Option<i32>)> {
     if let Some(path) = &run.save_recordings {
         std::fs::create_dir_all(path).with_context(|| format!("{} cannot be made", path.display()))?;
         arguments.extend(["--save-recordings".into(), absolute(path)?.into()]);
+    }
+    if run.profile {
+        arguments.push("--profile".into());
     }
     if params.after == 0 {
         return Ok((launch::start(&arguments)?, None));

@@ -70,6 +70,9 @@ struct Outputs {
     /// A folder to save every compiled recording in.
     #[arg(long, value_name = "FOLDER")]
     save_recordings: Option<PathBuf>,
+    /// Say in the statistics what the time went into.
+    #[arg(long, requires = "stats")]
+    profile: bool,
 }
 
 fn main() -> ExitCode {
@@ -135,6 +138,7 @@ fn settings(outputs: &Outputs) -> anyhow::Result<Settings> {
         params: Params::from_lookup(|name| std::env::var(name).ok())?,
         stats: outputs.stats.clone(),
         save_recordings: outputs.save_recordings.clone(),
+        profile: outputs.profile,
     })
 }
 

@@ -2,22 +2,25 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use redmagic_emit::copy::{self, Compiled, CopyError, End as CopyEnd, Environment, Op, Start};
+use redmagic_emit::copy::{self, Compiled, CopyError, End as CopyEnd, Environment, Op, Start, ThreadOffsets};
+use redmagic_emit::exits::ExitEnvironment;
 use redmagic_emit::lower::{self, Target, Targets};
 use redmagic_opt::graft;
 use redmagic_proto::ApiFn;
 use redmagic_proto::control::EXIT_COUNTERS;
 use redmagic_record::abort::Abort;
-use redmagic_record::recording::{ConstantBlock, End, Recording, Step};
+use redmagic_record::recording::{Anchor, ConstantBlock, End, Recording, Step};
 
 use super::{Engine, Finished, Job};
 use crate::cache::{CacheError, Room, Space};
 use crate::fold::{self, Facts};
 use crate::graph::{AnchorKey, AnchorState, ExitState, HandoverState, Link, Origin, Parent, Slot, Trace, TraceId};
+use crate::notes::{self, Notes, Purpose};
 use crate::params::Params;
 use crate::registry::{ConstantRange, Declarations};
+use crate::timing::{Laps, Stages};
 use crate::{optimise, plan};
 
 /// What becomes of a recording at first.
@@ -40,6 +43,8 @@ pub struct Draft {
     /// Address of the word with the generation that its tree is valid for.
     valid: u64,
     learnt: bool,
+    /// Whether to note what code is for.
+    noting: bool,
     /// Whether what is declared is what was when the job was made.
     current: bool,
     generation: u64,
@@ -57,8 +62,26 @@ pub struct Draft {
 #[derive(Debug)]
 pub struct Compilation {
     result: Result<Code, InstallError>,
-    not_optimised: Option<&'static str>,
-    took: Duration,
+    not_optimised: Option<(&'static str, String)>,
+    stages: Stages,
+}
+
+impl Compilation {
+    /// How long it took.
+    pub fn stages(&self) -> &Stages {
+        &self.stages
+    }
+
+    /// Bytes of code and of data; `None` when it failed.
+    pub fn bytes(&self) -> Option<(usize, usize)> {
+        let code = self.result.as_ref().ok()?;
+        Some((code.compiled.code.len(), code.compiled.data.len() * 8))
+    }
+
+    /// Why it is not optimised, in short; `None` when it is.
+    pub fn not_optimised(&self) -> Option<&'static str> {
+        self.not_optimised.as_ref().map(|(kind, _)| *kind)
+    }
 }
 
 impl Engine {
@@ -104,6 +127,7 @@ impl Engine {
             root,
             valid,
             learnt,
+            noting: self.noting,
             current: job.generation == self.current_generation() && job.generation == self.generation,
             generation: self.generation,
             generation_address: self.generation_address,
@@ -149,15 +173,23 @@ impl Engine {
 
     /// Installs what was compiled.
     pub fn publish(&mut self, job: &Job, recording: &Recording, draft: Draft, compilation: Compilation) -> Finished {
-        self.counts.compiling += compilation.took;
-        if let Some(kind) = compilation.not_optimised {
+        let started = Instant::now();
+        self.counts.compiled_instructions += recording.steps.len() as u64;
+        if let Some(kind) = compilation.not_optimised() {
             *self.counts.not_optimised.entry(kind).or_default() += 1;
         }
         let learnt = draft.learnt;
         let installed = compilation
             .result
-            .and_then(|code| self.install(job, recording, &draft, code))
+            .and_then(|mut code| {
+                code.notes.not_optimised = compilation.not_optimised;
+                self.install(job, recording, &draft, code)
+            })
             .map_err(|error| self.reason(error));
+        let mut stages = compilation.stages;
+        stages.add("install", started.elapsed());
+        self.counts.compiling += stages.total();
+        self.counts.stages.merge(&stages);
         match installed {
             Ok(trace) => {
                 self.counts.first_trace.get_or_insert(self.start.elapsed());
@@ -224,9 +256,9 @@ impl Engine {
             return Err(CacheError::Full { bytes: EXIT_COUNTERS }.into());
         }
         // Each side trace of a side trace must be twice as hot: paths multiply, and the later ones are taken less often.
-        let depth = self.depth(job);
+        let armed = self.hot_exit(self.depth(job));
         for exit in &compiled.exits {
-            self.set_exit_counter(exit.number, self.hot_exit(depth));
+            self.set_exit_counter(exit.number, armed);
         }
         self.cache.install(room, &compiled.code, &compiled.data);
         self.graph.exits.extend(compiled.exits.iter().map(|exit| ExitState {
@@ -241,7 +273,10 @@ impl Engine {
                 })
             }),
             aborts: 0,
+            last_abort: None,
             put_off: 0,
+            armed,
+            taken: 0,
             side: None,
             silent: false,
         }));
@@ -261,6 +296,7 @@ impl Engine {
             dropped: false,
             side_traces: 0,
             parent: code.parent.map(Arc::new),
+            notes: code.notes,
         });
         let relied_on = self.relied_on.entry(root).or_default();
         let id_block = match job.origin {
@@ -312,22 +348,111 @@ impl Engine {
 }
 
 impl Draft {
+    /// For a saved recording, in an empty region beside the original code: to look at, and to measure compiling. It cannot
+    /// be published.
+    pub fn offline(recording: &Recording, params: Params) -> (Job, Draft) {
+        /// How far from the recorded code the region is taken to be, so that what it refers to is in reach.
+        const AWAY: u64 = 0x400_0000;
+        let (declared, read_only) = optimise::saved_facts(recording);
+        let (end, slot) = match recording.end {
+            End::Anchor {
+                api,
+                ip,
+                id,
+                return_address,
+                ..
+            } => match ApiFn::from_index(usize::from(api.0)) {
+                Some(api) if api.is_anchor() => (ip, Some(AnchorKey { id, return_address })),
+                Some(ApiFn::ForceEndTrace) => (return_address, None),
+                _ => (ip, None),
+            },
+            End::Stopped { ip, .. } => (ip, None),
+        };
+        let base = (end & !0xfff) + AWAY;
+        // The words that code refers to lie behind the region.
+        let words = base + params.codesize * 1024;
+        let link = slot.map_or(Link::Native(end), Link::Anchor);
+        let (origin, ip, api, root) = match recording.anchor {
+            Anchor::Root {
+                kind,
+                id,
+                return_address,
+            } => {
+                let key = AnchorKey { id, return_address };
+                (Origin::Root(key), return_address, kind.0, key)
+            }
+            Anchor::Exit { exit, target } => {
+                let key = AnchorKey {
+                    id: 0,
+                    return_address: 0,
+                };
+                (
+                    Origin::Side { exit, parent: 0 },
+                    target,
+                    ApiFn::BackwardsBranch as u8,
+                    key,
+                )
+            }
+        };
+        let job = Job {
+            origin,
+            api: ApiFn::from_index(usize::from(api)).unwrap_or(ApiFn::BackwardsBranch),
+            root,
+            ip,
+            generation: 0,
+        };
+        let draft = Draft {
+            link,
+            slot: slot.map(|_| Slot {
+                address: words,
+                native: end,
+            }),
+            root: 0,
+            valid: words + 8,
+            learnt: false,
+            noting: false,
+            current: true,
+            generation: 0,
+            generation_address: words + 16,
+            declared: Arc::new(declared),
+            read_only: read_only.into(),
+            space: Space::empty(base, params.codesize as usize * 1024),
+            params,
+            environment: Environment {
+                base: 0,
+                data_base: 0,
+                first_exit: 0,
+                exits: ExitEnvironment {
+                    counters: words + 4096,
+                    park: words + 24,
+                    again: super::EXIT_AGAIN,
+                },
+                thread: ThreadOffsets::default(),
+            },
+            graft: None,
+        };
+        (job, draft)
+    }
+
     /// Compiles: optimised if that can be had, else copied.
     pub fn compile(&self, job: &Job, recording: &Recording) -> Compilation {
-        let started = Instant::now();
+        let mut laps = Laps::new();
         let mut not_optimised = None;
-        let result = match self.optimise(job, recording) {
+        let result = match self.optimise(job, recording, &mut laps) {
             Ok(code) => Ok(code),
             Err(reason) => {
                 tracing::debug!(%reason, "not optimised");
-                not_optimised = (self.params.optimise != 0).then(|| reason.kind());
-                self.copy(job, recording)
+                not_optimised = (self.params.optimise != 0).then(|| (reason.kind(), reason.to_string()));
+                laps.lap("given up");
+                let copied = self.copy(job, recording);
+                laps.lap("copy");
+                copied
             }
         };
         Compilation {
             result,
             not_optimised,
-            took: started.elapsed(),
+            stages: laps.stages(),
         }
     }
 
@@ -360,7 +485,7 @@ impl Draft {
     }
 
     /// The optimised tier.
-    fn optimise(&self, job: &Job, recording: &Recording) -> Result<Code, NotOptimised> {
+    fn optimise(&self, job: &Job, recording: &Recording, laps: &mut Laps) -> Result<Code, NotOptimised> {
         if self.params.optimise == 0 || !self.current {
             return Err(NotOptimised::Off);
         }
@@ -400,7 +525,7 @@ impl Draft {
             graft: self.graft.as_ref().map(|(parent, handover)| (&**parent, &**handover)),
         };
         if place.graft.is_some() {
-            match self.optimise_at(job, recording, &facts, place, &target) {
+            match self.optimise_at(job, recording, &facts, place, &target, laps) {
                 Err(reason) if !reason.is_wrong() => tracing::debug!(%reason, "not grafted"),
                 done => return done,
             }
@@ -411,6 +536,7 @@ impl Draft {
             &facts,
             optimise::Place { graft: None, ..place },
             &target,
+            laps,
         )
     }
 
@@ -421,8 +547,11 @@ impl Draft {
         facts: &Facts<'_>,
         place: optimise::Place<'_>,
         target: &Target,
+        laps: &mut Laps,
     ) -> Result<Code, NotOptimised> {
-        let optimised = optimise::optimise(recording, facts, place, redmagic_opt::PASSES, None)?;
+        let mut after = |stage: &'static str, _: &redmagic_ir::Trace| laps.lap(stage);
+        let optimised = optimise::optimise(recording, facts, place, redmagic_opt::PASSES, Some(&mut after))?;
+        laps.lap("renumbered");
         let blocks = optimised
             .relied_on
             .iter()
@@ -440,9 +569,16 @@ impl Draft {
             operations * 2 + trace.snapshots.len() * 16 + 64,
             &|environment| Ok::<_, NotOptimised>(lower::compile(&trace, start, &targets, environment)?),
         )?;
+        laps.lap("emit");
+        let mut notes = Notes::of(recording);
+        notes.optimised(&trace);
+        if self.noting {
+            notes.purposes = notes::purposes(&trace, room.code, &compiled.lines);
+        }
         Ok(Code {
             left_out: 0,
             operations: Some(operations),
+            notes,
             blocks,
             grafted: place.graft.is_some(),
             parent: Some(Parent {
@@ -484,11 +620,16 @@ impl Draft {
         let (room, compiled) = self.place(ops.len() * 160 + 4096, ops.len() * 6 + 64, &|environment| {
             Ok::<_, InstallError>(copy::compile(start, &ops, end, environment)?)
         })?;
+        let mut notes = Notes::of(recording);
+        if self.noting {
+            notes.purposes.push((0, Purpose::Copied));
+        }
         Ok(Code {
             room,
             compiled,
             left_out,
             operations: None,
+            notes,
             blocks,
             grafted: false,
             parent: None,
@@ -540,6 +681,7 @@ struct Code {
     left_out: usize,
     /// Operations of the optimised trace, if it is one.
     operations: Option<usize>,
+    notes: Notes,
     blocks: Vec<ConstantRange>,
     /// Whether it goes on where its parent is left, before the exit's stub.
     grafted: bool,

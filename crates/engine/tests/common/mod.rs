@@ -94,6 +94,18 @@ impl World {
             .load(Ordering::Relaxed)
     }
 
+    pub fn set_exit_counter(&self, number: u32, value: i32) {
+        self.control
+            .i32(offset_of!(Control, exits) + number as usize * 4)
+            .store(value, Ordering::Relaxed);
+    }
+
+    pub fn set_hotness(&self, id: u64, value: i32) {
+        self.control
+            .i32(offset_of!(Control, hotness) + hash(id) * 4)
+            .store(value, Ordering::Relaxed);
+    }
+
     /// A word of the code region.
     pub fn word(&self, address: u64) -> u64 {
         self.code.u64((address - CODE) as usize).load(Ordering::Relaxed)

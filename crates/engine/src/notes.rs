@@ -1,0 +1,347 @@
+//! What is worth knowing of how a trace was compiled: for `explain`, and for whoever wants to know what its time goes into.
+
+use std::collections::BTreeMap;
+
+use redmagic_ir::{End, Op, Opcode, Reg, Trace, Type, Value};
+use redmagic_record::recording::{Recording, ShimExecution, Step};
+
+/// Notes on a compiled trace.
+#[derive(Debug, Clone, Default)]
+pub struct Notes {
+    /// Why it is copied, if it is and should not be: a name for counting, and the whole story.
+    pub not_optimised: Option<(&'static str, String)>,
+    /// Why it has no loop, though it returns to its own anchor.
+    pub not_peeled: Option<NotPeeled>,
+    /// Operations of the optimised trace from the loop's head on; `None` when it has no loop.
+    pub body: Option<usize>,
+    /// Calls that are kept as calls: how many, by the address of the callee.
+    pub kept_calls: BTreeMap<u64, u32>,
+    /// What its code is for, by offset, in order; empty unless it was asked for. The last entry reaches to the end.
+    pub purposes: Vec<(u32, Purpose)>,
+}
+
+/// Why an optimised trace that returns to its anchor is not a loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotPeeled {
+    /// A call that is kept as a call would have to keep what the loop carries.
+    KeptCalls,
+    /// The second turn contradicts the first, or what the loop carries does not settle.
+    Unsettled,
+}
+
+impl Notes {
+    /// What the recording says.
+    pub fn of(recording: &Recording) -> Notes {
+        let mut kept_calls = BTreeMap::new();
+        for step in &recording.steps {
+            let callee = match step {
+                Step::Residual(residual) => residual.target,
+                Step::Shim(call) if matches!(call.action, ShimExecution::Executed(_)) => call.call.next_ip,
+                _ => continue,
+            };
+            *kept_calls.entry(callee).or_default() += 1;
+        }
+        Notes {
+            kept_calls,
+            ..Notes::default()
+        }
+    }
+
+    /// Adds what the optimised trace says.
+    pub fn optimised(&mut self, trace: &Trace) {
+        let head = trace.ops.iter().position(|op| op.code == Opcode::LoopHead);
+        self.body = head.map(|head| trace.ops.len() - head);
+        self.not_peeled = matches!(trace.end, End::Repeat { .. }).then(|| {
+            if redmagic_opt::peel::possible(trace) {
+                NotPeeled::Unsettled
+            } else {
+                NotPeeled::KeptCalls
+            }
+        });
+    }
+}
+
+macro_rules! purposes {
+    ($($variant:ident = $name:literal, $text:literal;)*) => {
+        /// What a stretch of generated code is for.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Purpose { $(#[doc = $text] $variant,)* }
+
+        impl Purpose {
+            /// All, in the order of the table.
+            pub const ALL: &'static [Purpose] = &[$(Purpose::$variant,)*];
+
+            /// Short name, stable, lower case with hyphens.
+            pub fn name(self) -> &'static str {
+                match self { $(Purpose::$variant => $name,)* }
+            }
+
+            /// One line for people.
+            pub fn explanation(self) -> &'static str {
+                match self { $(Purpose::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+purposes! {
+    Work = "work", "arithmetic, conversions and moves of values, and instructions that are not modelled";
+    Addresses = "addresses", "arithmetic whose result is used for addresses only";
+    Loads = "loads", "loads of 16 bits or more, not from the native stack";
+    Stores = "stores", "stores of 16 bits or more, not to the native stack";
+    Tags = "tags", "loads and stores of a byte: type tags and marks, as a rule";
+    TagGuards = "tag-guards", "guards that compare a byte, with the comparison and a load that is fused into it";
+    Guards = "guards", "other guards, with the comparison and a load that is fused into it";
+    NativeStack = "native-stack", "loads and stores relative to the stack pointer: the interpreter's own frames";
+    Calls = "calls", "getting ready for calls that are kept as calls, and going on after them";
+    Transfers = "transfers", "the entry, the jump back of a loop and the moves for it, the jump to another trace";
+    Exits = "exits", "stubs of exits: putting the original state together, counting, going to a side trace";
+    Copied = "copied", "recorded instructions, repeated";
+}
+
+/// What the code of an optimised trace is for, by offset from `base`. `lines` are those of the emitter: addresses with the
+/// operation that the code is for; those after the line of the end belong to stubs.
+pub fn purposes(trace: &Trace, base: u64, lines: &[(u64, u32)]) -> Vec<(u32, Purpose)> {
+    let classes = classes(trace);
+    let mut out = vec![(0, Purpose::Transfers)];
+    let mut stubs = false;
+    for (address, op) in lines {
+        let purpose = if stubs {
+            Purpose::Exits
+        } else {
+            classes.get(*op as usize).copied().unwrap_or(Purpose::Transfers)
+        };
+        stubs |= *op as usize == trace.ops.len();
+        out.push(((address - base) as u32, purpose));
+    }
+    out
+}
+
+/// How a value is used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Uses {
+    address: bool,
+    other: bool,
+}
+
+/// The purpose of each operation.
+fn classes(trace: &Trace) -> Vec<Purpose> {
+    let mut uses = vec![Uses::default(); trace.ops.len()];
+    let note = |uses: &mut Vec<Uses>, value: Value, how: Uses| {
+        if let Some(index) = value.as_op() {
+            uses[index].address |= how.address;
+            uses[index].other |= how.other;
+        }
+    };
+    let (address, other) = (
+        Uses {
+            address: true,
+            other: false,
+        },
+        Uses {
+            address: false,
+            other: true,
+        },
+    );
+    // Backwards: the uses of a value come after it, but for what a loop carries, which is why there is a second round.
+    // Snapshots do not count: an exit can compute what only it wants.
+    for _ in 0..2 {
+        for (index, op) in trace.ops.iter().enumerate().rev() {
+            let passes_on = is_integer(op);
+            for ((_, kind), value) in op.code.info().operands.iter().zip(op.args) {
+                let how = if kind.is_address() && op.code != Opcode::Lea {
+                    address
+                } else if passes_on {
+                    uses[index]
+                } else {
+                    other
+                };
+                note(&mut uses, value, how);
+            }
+        }
+        if let End::Loop { carried } = &trace.end {
+            for (phi, next) in carried {
+                let how = phi.as_op().map_or(other, |phi| uses[phi]);
+                note(&mut uses, *next, how);
+            }
+        }
+    }
+    let rsp_based = rsp_based(trace);
+    let ops = trace.ops.iter().enumerate();
+    ops.map(|(index, op)| purpose(trace, op, uses[index], &rsp_based))
+        .collect()
+}
+
+fn is_integer(op: &Op) -> bool {
+    matches!(
+        op.code,
+        Opcode::Add
+            | Opcode::Sub
+            | Opcode::Mul
+            | Opcode::Shl
+            | Opcode::Shr
+            | Opcode::Sar
+            | Opcode::And
+            | Opcode::Or
+            | Opcode::Zext
+            | Opcode::Sext
+            | Opcode::Trunc
+            | Opcode::Neg
+            | Opcode::Lea
+            | Opcode::Phi
+    )
+}
+
+/// Values that are the stack pointer plus a constant.
+fn rsp_based(trace: &Trace) -> Vec<bool> {
+    let mut out = vec![false; trace.ops.len()];
+    for (index, op) in trace.ops.iter().enumerate() {
+        let based = |value: Value| value.as_op().is_some_and(|at| at < index && out[at]);
+        let constant = |value: Value| value.is_none() || value.as_constant().is_some();
+        out[index] = match op.code {
+            Opcode::Reg | Opcode::Get => op.reg() == Some(Reg::RSP),
+            Opcode::Add | Opcode::Sub | Opcode::Lea => based(op.args[0]) && constant(op.args[1]),
+            Opcode::Phi => based(op.args[0]),
+            _ => false,
+        };
+    }
+    out
+}
+
+fn purpose(trace: &Trace, op: &Op, uses: Uses, rsp_based: &[bool]) -> Purpose {
+    let on_stack = || {
+        op.addr()
+            .and_then(|addr| addr.base.as_op())
+            .is_some_and(|base| rsp_based[base])
+    };
+    match op.code {
+        Opcode::GuardTrue | Opcode::GuardFalse | Opcode::Checkpoint => {
+            if compares_byte(trace, op.args[0]) {
+                Purpose::TagGuards
+            } else {
+                Purpose::Guards
+            }
+        }
+        Opcode::Load | Opcode::Store if on_stack() => Purpose::NativeStack,
+        Opcode::Load | Opcode::Store if op.ty == Type::I8 => Purpose::Tags,
+        Opcode::Load => Purpose::Loads,
+        Opcode::Store => Purpose::Stores,
+        Opcode::Call | Opcode::Get => Purpose::Calls,
+        Opcode::Reg | Opcode::LoopHead | Opcode::Phi => Purpose::Transfers,
+        _ if uses.address && !uses.other => Purpose::Addresses,
+        _ => Purpose::Work,
+    }
+}
+
+/// Whether a condition compares a byte, or what was a byte before it was widened.
+fn compares_byte(trace: &Trace, cond: Value) -> bool {
+    let op = |value: Value| value.as_op().map(|index| &trace.ops[index]);
+    let Some(flags) = op(cond)
+        .filter(|cond| cond.code == Opcode::Cond)
+        .and_then(|cond| op(cond.args[0]))
+    else {
+        return false;
+    };
+    let mut value = flags.args[0];
+    for _ in 0..4 {
+        if trace.type_of(value) == Type::I8 {
+            return true;
+        }
+        match op(value) {
+            Some(op)
+                if matches!(
+                    op.code,
+                    Opcode::Zext | Opcode::Sext | Opcode::And | Opcode::Or | Opcode::Xor
+                ) =>
+            {
+                value = op.args[0]
+            }
+            _ => return false,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOP: &str = "\
+v0 = reg.i64 rbx
+v1 = reg.i64 rsp
+v2 = load.i8 [v0 + 8]
+v3 = flags.sub.i8 v2, 3
+v4 = cond.e v3
+guard.true v4 {pc=0x1000}
+v6 = load.i64 [v1 + 16]
+loophead
+v8 = phi.i64 v0
+v9 = load.i64 [v8]
+v10 = add.i64 v9, v6
+store.i64 v10, [v8]
+store.i8 3, [v8 + 8]
+v13 = flags.sub.i64 v10, 100
+v14 = cond.l v13
+guard.true v14 {pc=0x1001}
+v16 = add.i64 v8, 16
+loop v8=v16
+";
+
+    #[test]
+    fn operations_have_purposes() {
+        let trace = redmagic_ir::parse::parse(LOOP).unwrap();
+        let names: Vec<_> = classes(&trace).iter().map(|purpose| purpose.name()).collect();
+        assert_eq!(
+            names,
+            [
+                "transfers",
+                "transfers",
+                "tags",
+                "work",
+                "work",
+                "tag-guards",
+                "native-stack",
+                "transfers",
+                "transfers",
+                "loads",
+                "work",
+                "stores",
+                "tags",
+                "work",
+                "work",
+                "guards",
+                "addresses"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_follows_the_end_is_stubs() {
+        let trace = redmagic_ir::parse::parse(LOOP).unwrap();
+        let lines = [(0x10, 2), (0x14, 5), (0x20, 17), (0x28, 5), (0x30, 15)];
+        let expected = [
+            (0, Purpose::Transfers),
+            (0, Purpose::Tags),
+            (4, Purpose::TagGuards),
+            (0x10, Purpose::Transfers),
+            (0x18, Purpose::Exits),
+            (0x20, Purpose::Exits),
+        ];
+        assert_eq!(purposes(&trace, 0x10, &lines), expected);
+    }
+
+    #[test]
+    fn a_loop_has_a_body_and_needs_no_excuse() {
+        let trace = redmagic_ir::parse::parse(LOOP).unwrap();
+        let mut notes = Notes::default();
+        notes.optimised(&trace);
+        assert_eq!((notes.body, notes.not_peeled), (Some(10), None));
+        let text = "v0 = reg.i64 rsp\nv1 = call 0x2000, sysv {pc=0x1005}\nrepeat {pc=0x1000}\n";
+        notes.optimised(&redmagic_ir::parse::parse(text).unwrap());
+        assert_eq!((notes.body, notes.not_peeled), (None, Some(NotPeeled::KeptCalls)));
+        notes.optimised(&redmagic_ir::parse::parse("v0 = reg.i64 rsp\nrepeat {pc=0x1000}\n").unwrap());
+        assert_eq!(notes.not_peeled, Some(NotPeeled::Unsettled));
+        notes.optimised(&redmagic_ir::parse::parse("v0 = reg.i64 rsp\nexit {pc=0x1000}\n").unwrap());
+        assert_eq!(notes.not_peeled, None);
+    }
+}
