@@ -520,6 +520,11 @@ impl Engine {
             }
             Err((reason, steps)) => {
                 self.counts.instructions += steps as u64;
+                if matches!(reason, Abort::TooLong | Abort::TooSlow)
+                    && let Some(anchor) = lessons.half_way(steps as u64)
+                {
+                    learnt |= self.learnt.ends.insert(anchor);
+                }
                 reason
             }
         };

@@ -10,6 +10,8 @@
 //! * Interpreted functions are inlined into loops, compiled or not, until one is entered
 //!   more often than `maxrecursion`: then the recording ends at its entry. In the tree of a
 //!   function, its own entry ends every recording at once.
+//! * A recording that came to be too long is made anew, and then ends at an anchor about half-way, whether that has a
+//!   trace or not.
 //! * Native calls inside the interpreter's image are followed; others, and functions that
 //!   turned out not to be worth following, are kept as calls: those with a native loop of
 //!   many turns, unless that loop is an interpreter's, which an anchor in it shows.
@@ -37,6 +39,8 @@ pub trait World {
 pub struct Functions {
     /// Calls of these are kept as calls.
     pub residual: HashSet<u64>,
+    /// Recordings end at these anchors, since those that went on were too long.
+    pub ends: HashSet<AnchorKey>,
 }
 
 /// Functions that return twice: a jump buffer must not hold an address of generated code,
@@ -82,6 +86,8 @@ pub struct Policy<'a, W: World> {
     frames: i64,
     /// Open merge blocks.
     merges: u64,
+    /// Instructions so far.
+    instructions: u64,
     /// What was learnt: functions to keep as calls from now on, loops to record first.
     pub lessons: Lessons,
 }
@@ -93,6 +99,19 @@ pub struct Lessons {
     pub residual: Vec<u64>,
     /// Inner loops that should be recorded first.
     pub inner: Vec<AnchorKey>,
+    /// The anchors that were passed, and after how many instructions.
+    pub passed: Vec<(u64, AnchorKey)>,
+}
+
+impl Lessons {
+    /// Where a recording that was too long may end the next time: the anchor nearest to its middle. The first few
+    /// instructions are not worth a trace.
+    pub fn half_way(&self, instructions: u64) -> Option<AnchorKey> {
+        let passed = self.passed.iter().filter(|(at, _)| *at >= instructions / 8);
+        passed
+            .min_by_key(|(at, _)| at.abs_diff(instructions / 2))
+            .map(|(_, key)| *key)
+    }
 }
 
 impl<'a, W: World> Policy<'a, W> {
@@ -125,6 +144,7 @@ impl<'a, W: World> Policy<'a, W> {
             visits: HashMap::new(),
             frames: 0,
             merges: 0,
+            instructions: 0,
             lessons: Lessons::default(),
         }
     }
@@ -157,6 +177,7 @@ impl<'a, W: World> Policy<'a, W> {
             // The tree's own function: recursion goes round through its root. Unrolled in every
             // side trace it would be the same code many times over.
             ApiFn::FunctionEntry if key == self.root => return ShimAction::End,
+            _ if self.functions.ends.contains(&key) => return ShimAction::End,
             ApiFn::FunctionEntry if *visits > self.params.maxrecursion => return ShimAction::End,
             ApiFn::FunctionEntry => {}
             _ if self.world.compiled(key) => return ShimAction::End,
@@ -166,6 +187,7 @@ impl<'a, W: World> Policy<'a, W> {
             }
             _ => {}
         }
+        self.lessons.passed.push((self.instructions, key));
         ShimAction::Skip { result: 0 }
     }
 }
@@ -204,6 +226,7 @@ impl<W: World> Guide for Policy<'_, W> {
     }
 
     fn on_inst(&mut self, ip: u64, instruction: &Instruction, depth: i32) -> Flow {
+        self.instructions += 1;
         self.depth = depth;
         self.left = self.left.max(-depth);
         let level = self.level(depth);
