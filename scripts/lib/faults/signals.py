@@ -18,8 +18,15 @@ def section(settings):
             got = Run(settings, command, env=env).wait()
             settings.check(got.same(expected), "signals: storm", f"got {got}, expected {expected}")
     storm_from_outside(settings, command, expected)
+    trap_flag(settings)
     for _ in range(settings.count(10, 2)):
         control_c(settings)
+
+
+def trap_flag(settings):
+    """A trap flag that was left behind is cleared at its first trap."""
+    got = Run(settings, [target("trapflag"), "200000"], env=EAGER).wait()
+    settings.check(got.out.startswith(b"cleared sum"), "signals: trap flag", got)
 
 
 def storm_from_outside(settings, command, expected):
