@@ -100,7 +100,7 @@ fn what_was_learnt_makes_the_next_try_free() {
         let job = record(&mut world, anchor(key(1)));
         let lessons = Lessons {
             residual: vec![function],
-            inner: vec![],
+            ..Lessons::default()
         };
         let failed = world
             .engine
@@ -112,7 +112,7 @@ fn what_was_learnt_makes_the_next_try_free() {
     let job = record(&mut world, anchor(key(1)));
     let lessons = Lessons {
         residual: vec![0x1000],
-        inner: vec![],
+        ..Lessons::default()
     };
     world
         .engine
@@ -121,12 +121,32 @@ fn what_was_learnt_makes_the_next_try_free() {
 }
 
 #[test]
+fn a_recording_that_was_too_long_ends_half_way_the_next_time() {
+    let mut world = World::new(Params {
+        maxtries: 1,
+        ..Params::default()
+    });
+    let lessons = Lessons {
+        passed: vec![(10, key(2)), (900, key(3)), (1900, key(4))],
+        ..Lessons::default()
+    };
+    let job = record(&mut world, anchor(key(1)));
+    let too_long = Err((Abort::TooLong, 2000));
+    world.engine.finish(&job, too_long, &lessons, Duration::ZERO);
+    assert_eq!(world.engine.functions().ends.iter().collect::<Vec<_>>(), [&key(3)]);
+    // It was something new, so there is another try; the second time it is not.
+    let job = record(&mut world, anchor(key(1)));
+    world.engine.finish(&job, too_long, &lessons, Duration::ZERO);
+    assert_eq!(world.engine.graph().anchors[&key(1)].state, AnchorState::Blacklisted);
+}
+
+#[test]
 fn an_inner_loop_is_made_hot() {
     let mut world = World::new(Params::default());
     let job = record(&mut world, anchor(key(1)));
     let lessons = Lessons {
-        residual: vec![],
         inner: vec![key(2)],
+        ..Lessons::default()
     };
     world
         .engine

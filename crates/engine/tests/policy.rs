@@ -355,3 +355,16 @@ fn an_eval_that_calls_itself_is_no_function_with_a_native_loop() {
     assert_eq!(last, Some(Flow::Abort(Abort::NativeLoop)));
     assert_eq!(policy.lessons.residual[0], TEXT + 0x800);
 }
+
+#[test]
+fn a_recording_ends_at_an_anchor_that_others_went_past_for_too_long() {
+    let mut case = Case::new();
+    let mut policy = case.policy();
+    assert_eq!(policy.on_shim_call(&shim(ApiFn::BackwardsBranch, key(2).id)), SKIP);
+    assert_eq!(policy.lessons.passed, [(0, key(2))]);
+    case.functions.ends.insert(key(2));
+    assert_eq!(
+        case.policy().on_shim_call(&shim(ApiFn::BackwardsBranch, key(2).id)),
+        ShimAction::End
+    );
+}
