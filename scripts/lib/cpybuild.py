@@ -21,6 +21,7 @@ TOOLS = {
     "cargo": "rustup, or apt-get install cargo",
     "cc": "apt-get install gcc libc6-dev",
     "make": "apt-get install make",
+    "strip": "apt-get install binutils",
 }
 VARIANTS = ("plain", "annotated")
 PATCH = "cpython-3.11.patch"
@@ -195,6 +196,8 @@ def build_variant(name, place, sources, recipe, patch, shim, pgo, jobs, verbose)
     run_logged([*make, "install"], log, cwd=work, env=env)
     for library in place.rglob("libpython3*.a"):
         library.unlink()
+    # Symbols stay. Debugging information is of no use to Redmagic, which reads the file at every start.
+    run(["strip", "--strip-debug", place / "bin" / "python3"])
     check_modules(place / "bin" / "python3")
     shutil.rmtree(work)
 
