@@ -19,12 +19,12 @@ def run(points, n, at, change):
 
 
 points = [Point(i) for i in range(7)]
-print(run(points, 4000, 2000, lambda: setattr(Point, "scale", 5)))
-print(run(points, 4000, 2000, lambda: setattr(Point, "get", lambda self: self.x)))
-print(run(points, 4000, 2000, lambda: setattr(points[3], "scale", 100)))
+print(run(points, 240000, 120000, lambda: setattr(Point, "scale", 5)))
+print(run(points, 240000, 120000, lambda: setattr(Point, "get", lambda self: self.x)))
+print(run(points, 240000, 120000, lambda: setattr(points[3], "scale", 100)))
 Point.get = lambda self: self.x * self.scale
-print(run(points, 4000, 2000, lambda: setattr(points[3], "get", lambda: 7)))
-print(run(points, 4000, 2000, lambda: setattr(Point, "__getattribute__", lambda self, name: (lambda: 1))))
+print(run(points, 240000, 120000, lambda: setattr(points[3], "get", lambda: 7)))
+print(run(points, 240000, 120000, lambda: setattr(Point, "__getattribute__", lambda self, name: (lambda: 1))))
 del Point.__getattribute__
 
 
@@ -39,9 +39,9 @@ def swap():
     points[1].__class__ = Point
 
 
-print(run(points[:1], 4000, 2000, lambda: setattr(points[0], "__class__", Other)))
+print(run(points[:1], 240000, 120000, lambda: setattr(points[0], "__class__", Other)))
 try:
-    print(run(points[1:2], 4000, 3000, swap))
+    print(run(points[1:2], 240000, 180000, swap))
 except AttributeError as error:
     print(error)
 
@@ -68,7 +68,7 @@ def slots(n):
     return s
 
 
-print(slots(6000))
+print(slots(360000))
 
 
 class Descriptor:
@@ -97,7 +97,7 @@ def managed(n):
     return s, m.__dict__
 
 
-print(managed(6000))
+print(managed(360000))
 
 
 class Base:
@@ -122,4 +122,4 @@ def supers(n):
     return s
 
 
-print(supers(4000))
+print(supers(240000))

@@ -24,12 +24,12 @@ def set_code(f):
     one.__code__ = f.__code__
 
 
-print(loop(4000, 2000, lambda: set_code(two)))
+print(loop(240000, 120000, lambda: set_code(two)))
 one.__defaults__ = (7,)
-print(loop(4000, 2000, lambda: set_code(three)))
-print(loop(4000, 2000, lambda: setattr(one, "__defaults__", (1,))))
+print(loop(240000, 120000, lambda: set_code(three)))
+print(loop(240000, 120000, lambda: setattr(one, "__defaults__", (1,))))
 try:
-    print(loop(4000, 2000, lambda: setattr(one, "__defaults__", None)))
+    print(loop(240000, 120000, lambda: setattr(one, "__defaults__", None)))
 except TypeError as error:
     print(error)
 
@@ -44,7 +44,7 @@ def self_changing(n):
     return s
 
 
-print(self_changing(4000), self_changing(4000))
+print(self_changing(240000), self_changing(240000))
 
 
 # Code objects that come and go at the same addresses.
@@ -69,11 +69,11 @@ def replaced(n):
     return s
 
 
-print(replaced(3000))
+print(replaced(180000))
 
 source = "s = 0\nfor i in range({}):\n    s = s + {}\n"
-for n, what in ((3000, "i"), (3000, "1.5"), (2000, "i * i"), (3000, "1")):
+for n, what in ((180000, "i"), (180000, "1.5"), (120000, "i * i"), (180000, "1")):
     space = {}
     exec(compile(source.format(n, what), "made", "exec"), space)
     print(space["s"])
-print(sum(eval("[x * 2 for x in range(3000)]")))
+print(sum(eval("[x * 2 for x in range(180000)]")))

@@ -11,7 +11,7 @@ def grow(n):
         return seen, str(error)
 
 
-print(grow(3000))
+print(grow(180000))
 
 
 def keys_changed(n):
@@ -27,7 +27,7 @@ def keys_changed(n):
     return seen
 
 
-print(keys_changed(2000))
+print(keys_changed(120000))
 
 
 def values_changed(n):
@@ -39,7 +39,7 @@ def values_changed(n):
     return s
 
 
-print(values_changed(3000))
+print(values_changed(180000))
 
 
 def list_grows(n):
@@ -54,7 +54,7 @@ def list_grows(n):
     return s, len(a)
 
 
-print(list_grows(3000))
+print(list_grows(180000))
 
 
 def set_changes(n):
@@ -69,19 +69,19 @@ def set_changes(n):
         return seen, str(error)
 
 
-print(set_changes(3000))
+print(set_changes(180000))
 
 
 def resize(n):
     d = {}
     for i in range(n):
         d[i % 997] = d.get(i % 997, 0) + i
-        if i % 1500 == 0:
+        if i % 90000 == 0:
             d.clear()
     return len(d), sum(d.values())
 
 
-print(resize(9000))
+print(resize(540000))
 
 
 class Keyed:
@@ -116,4 +116,4 @@ def attributes(n):
     return s
 
 
-print(attributes(4000))
+print(attributes(240000))

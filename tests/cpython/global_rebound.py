@@ -18,9 +18,9 @@ def rebind(value):
     step = value
 
 
-print(count(5000, lambda: rebind(3)))
-print(count(5000, lambda: rebind(0.5)))
-print(count(5000, lambda: globals().update(step=7)))
+print(count(300000, lambda: rebind(3)))
+print(count(300000, lambda: rebind(0.5)))
+print(count(300000, lambda: globals().update(step=7)))
 
 
 def remove():
@@ -29,12 +29,12 @@ def remove():
 
 
 try:
-    print(count(5000, remove))
+    print(count(300000, remove))
 except NameError as error:
     print(error)
 builtins.step = 4
-print(count(5000, lambda: rebind(5)))
-print(count(5000, remove))
+print(count(300000, lambda: rebind(5)))
+print(count(300000, remove))
 del builtins.step
 
 
@@ -47,10 +47,10 @@ def lengths(n, change):
     return s
 
 
-print(lengths(5000, lambda: globals().update(len=lambda x: 100)))
+print(lengths(300000, lambda: globals().update(len=lambda x: 100)))
 del len
 real = builtins.len
-print(lengths(5000, lambda: setattr(builtins, "len", lambda x: 10)))
+print(lengths(300000, lambda: setattr(builtins, "len", lambda x: 10)))
 builtins.len = real
 
 
@@ -61,7 +61,7 @@ def grow():
 
 
 step = 2
-print(count(5000, grow), new_7)
+print(count(300000, grow), new_7)
 
 import math
 
@@ -76,7 +76,7 @@ def module_attribute(n):
 
 
 floor = math.floor
-print(module_attribute(4000))
+print(module_attribute(240000))
 math.floor = floor
 
 
@@ -91,9 +91,9 @@ def closure(n):
     s = 0
     for i in range(n):
         s += cell
-        if i % 1000 == 0:
+        if i % 60000 == 0:
             bump()
     return s, cell
 
 
-print(closure(5000))
+print(closure(300000))

@@ -116,6 +116,6 @@ def unrolled_types(n):
     return out
 
 
-print(for_range(20000), while_less(20000), while_float(9000), while_str("x" * 3000))
-print(while_true(30000), while_list(5000), while_not(9000), while_none(9000), while_or(6000))
-print(nested(150), comprehensions(9000), unrolled_types(3000))
+print(for_range(1200000), while_less(1200000), while_float(540000), while_str("x" * 9000))
+print(while_true(1800000), while_list(300000), while_not(540000), while_none(540000), while_or(360000))
+print(nested(400), comprehensions(540000), unrolled_types(180000))

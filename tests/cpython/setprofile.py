@@ -23,7 +23,7 @@ def loop(n):
     return s
 
 
-print(loop(3000))
+print(loop(180000))
 print(len(events))
 for event in events[:8] + events[-3:]:
     print(event)
@@ -45,7 +45,7 @@ def over(n):
 
 
 events.clear()
-print(over(3000), events)
+print(over(180000), events)
 
 counts = {}
 
@@ -62,6 +62,6 @@ print(sorted(counts.items()))
 import cProfile, io, pstats
 
 profile = cProfile.Profile()
-profile.runcall(loop.__wrapped__ if hasattr(loop, "__wrapped__") else over, 2000)
+profile.runcall(loop.__wrapped__ if hasattr(loop, "__wrapped__") else over, 120000)
 stats = pstats.Stats(profile, stream=io.StringIO())
 print(stats.total_calls)

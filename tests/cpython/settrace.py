@@ -23,7 +23,7 @@ def on_in_loop(n):
     return s
 
 
-print(on_in_loop(3000))
+print(on_in_loop(180000))
 print(len(events), events[:4], events[-2:])
 
 
@@ -41,7 +41,7 @@ def local_on(n):
 
 
 events.clear()
-print(local_on(3000), events)
+print(local_on(180000), events)
 
 
 def opcodes(frame, event, arg):
@@ -58,15 +58,15 @@ def traced_loop(n):
 
 
 events.clear()
-traced_loop(3000)
+traced_loop(180000)
 sys.settrace(opcodes)
 print(traced_loop(700))
 sys.settrace(None)
-print(len(events), sorted(set(events)), traced_loop(3000))
+print(len(events), sorted(set(events)), traced_loop(180000))
 
 
 def jumper(frame, event, arg):
-    if event == "line" and frame.f_locals.get("i") == 1500 and frame.f_lineno == jumping.__code__.co_firstlineno + 4:
+    if event == "line" and frame.f_locals.get("i") == 90000 and frame.f_lineno == jumping.__code__.co_firstlineno + 4:
         frame.f_lineno = jumping.__code__.co_firstlineno + 6
     return jumper
 
@@ -74,18 +74,18 @@ def jumper(frame, event, arg):
 def jumping(n):
     s = 0
     for i in range(n):
-        if i == 1000: sys._getframe().f_trace = jumper; sys.settrace(jumper)
+        if i == 60000: sys._getframe().f_trace = jumper; sys.settrace(jumper)
         s += 1
         s += 10
-        if i == 2000: sys.settrace(None)
+        if i == 120000: sys.settrace(None)
     return s
 
 
-print(jumping(3000))
+print(jumping(180000))
 
 
 def raising(frame, event, arg):
-    if event == "line" and frame.f_locals.get("i") == 1700:
+    if event == "line" and frame.f_locals.get("i") == 102000:
         raise KeyError("from the tracer")
     return raising
 
@@ -94,7 +94,7 @@ def raised(n):
     s = 0
     try:
         for i in range(n):
-            if i == 1000:
+            if i == 60000:
                 sys._getframe().f_trace = raising
                 sys.settrace(raising)
             s += 1
@@ -102,4 +102,4 @@ def raised(n):
         return s, str(error), sys.gettrace()
 
 
-print(raised(3000))
+print(raised(180000))

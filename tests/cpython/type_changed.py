@@ -6,12 +6,12 @@ def add(values):
     return s
 
 
-ints = list(range(3000))
+ints = list(range(30000))
 print(add(ints))
 print(add([float(i) for i in ints]))
-print(add(["a"] * 2000)[:5])
+print(add(["a"] * 20000)[:5])
 print(add([[i] for i in ints])[-3:])
-print(add([1 << 70] * 3000))
+print(add([1 << 70] * 30000))
 print(add(ints + [0.5] + ints))
 
 
@@ -35,7 +35,7 @@ def mixed(n):
     out = []
     x = 1
     for i in range(n):
-        if i % 1000 == 999:
+        if i % 10000 == 999:
             x = float(x) if isinstance(x, int) else int(x)
         x = x + 1
         if i % 500 == 0:
@@ -43,7 +43,7 @@ def mixed(n):
     return out, x
 
 
-print(mixed(9000))
+print(mixed(90000))
 
 
 def subscripts(n):
@@ -55,17 +55,17 @@ def subscripts(n):
     return s
 
 
-print(subscripts(9000))
+print(subscripts(90000))
 
 
 def overflow():
     x = 1
     sizes = []
-    for i in range(2000):
+    for i in range(4000):
         x = x * 3
         if i % 400 == 0:
             sizes.append(x.bit_length())
-    for i in range(2000):
+    for i in range(4000):
         x = x // 3
     return sizes, x
 
