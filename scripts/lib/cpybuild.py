@@ -180,11 +180,18 @@ def build_variant(name, place, sources, recipe, patch, shim, pgo, jobs, verbose)
         shutil.rmtree(old, ignore_errors=True)
     log.unlink(missing_ok=True)
     sources.unpack(work)
-    make = ["make", f"-j{jobs}"]
+    include, library = "", ""
     if name == "annotated":
         zeropatch.apply(patch, work)
-        # On make's command line, so that sysconfig and extension modules know nothing of it.
-        make += [f"EXTRA_CFLAGS=-I{shim / 'include'}", f"SYSLIBS={shim / 'lib' / 'libredmagic.a'} -lm"]
+        include, library = f" -I{shim / 'include'}", f"{shim / 'lib' / 'libredmagic.a'} "
+    # What is for the executable alone goes on make's command line, so that sysconfig and
+    # extension modules know nothing of it.
+    core = f"{recipe['core_cflags']}{include}"
+    make = [
+        "make", f"-j{jobs}", f"PY_CORE_CFLAGS=$(PY_STDMODULE_CFLAGS) -DPy_BUILD_CORE {core}",
+        f"PY_BUILTIN_MODULE_CFLAGS=$(PY_STDMODULE_CFLAGS) -DPy_BUILD_CORE_BUILTIN {core}",
+        f"SYSLIBS={library}-lm {recipe['core_ldflags']}",
+    ]
     env = {k: v for k, v in os.environ.items() if k not in ("CFLAGS", "CPPFLAGS", "LDFLAGS", "LIBS", "PYTHONPATH", "PYTHONHOME")}
     env["OPT"] = recipe["opt"]
     options = recipe["configure"] + (recipe["configure_pgo"] if pgo else [])
@@ -226,7 +233,7 @@ def build(root, pgo=False, tarball=None, tree=None, jobs=1, verbose=True):
     with open(cache / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name in VARIANTS:
-            options = [recipe["opt"], recipe["configure"], recipe["configure_pgo"] if pgo else []]
+            options = [recipe[k] for k in ("opt", "core_cflags", "core_ldflags", "configure")] + (recipe["configure_pgo"] if pgo else [])
             parts = [
                 ("sources", sources.key.encode()), ("options", json.dumps(options).encode()),
                 ("compiler", run(["cc", "--version"]).encode()), ("builder", Path(__file__).read_bytes()),
