@@ -96,6 +96,8 @@ def test(suite, program, modes, prefix, paths, timeout):
     """Gives (number of comparisons, [failures], what was counted)."""
     words = shlex.split(header(program, "args", suite.comment))
     stdin = header(program, "stdin", suite.comment).encode().replace(b"\\n", b"\n").replace(b"\\t", b"\t")
+    chosen = header(program, "modes", suite.comment).split()
+    modes = [mode for mode in modes if not chosen or mode in chosen]
     expected = int(header(program, "exit", suite.comment) or 0)
     cwd = program.parent
     failures, counts = [], Counter()

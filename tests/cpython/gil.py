@@ -1,3 +1,4 @@
+# modes: default hot eager
 # The GIL is handed over every 5 ms (and every 0.1 ms) between threads in traced loops.
 import sys
 import threading
