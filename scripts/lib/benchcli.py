@@ -15,7 +15,7 @@ import benchdocs
 import benchrun
 import benchspend
 from benchrun import BenchError, geomean, median, pairs, run_once
-from targets import MissingBuild, lua_paths, redmagic_path
+from targets import MissingBuild, cpython_paths, lua_paths, redmagic_path
 
 # Sizes that make each program take 50 to 300 ms: for the overhead, where many short pairs
 # say more than few long ones.
@@ -33,7 +33,9 @@ def shown(value, form):
 
 def compare(root, suite, folder, arguments):
     """Plain against `redmagic run`, over a folder of programs."""
-    lua = lua_paths(root)
+    interpreter, suffix = (cpython_paths(root), ".py") if suite == "python" else (lua_paths(root), ".lua")
+    # Python: the same order of sets of strings in every run, and nothing of the user's.
+    environment = {"PYTHONHASHSEED": "0", "PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     redmagic = redmagic_path(root)
     scale, unit, form = (1000, "ms", "8.1f") if suite == "short" else (1, "s", "8.3f")
     print(f"{'':<18} {'wall ' + unit:^17} {'':>8} {'':>12} {'CPU ' + unit:^26} {'peak memory MB':^20}", flush=True)
@@ -43,11 +45,13 @@ def compare(root, suite, folder, arguments):
         flush=True,
     )
     results, broken = [], []
-    for program in benchrun.programs(folder, arguments.only):
-        plain = [lua["plain"], program]
-        traced = [redmagic, "run", "--stats", "{stats}", "--", lua["annotated"], program]
+    for program in benchrun.programs(folder, arguments.only, suffix):
+        plain = [interpreter["plain"], program]
+        traced = [redmagic, "run", "--stats", "{stats}", "--", interpreter["annotated"], program]
         try:
-            a, b = pairs(lambda: run_once(plain), lambda: run_once(traced, stats=True), arguments.runs)
+            a, b = pairs(
+                lambda: run_once(plain, env=environment), lambda: run_once(traced, env=environment, stats=True), arguments.runs
+            )
         except BenchError as error:
             print(f"{program.stem:<18} {error}", flush=True)
             broken.append(program.stem)
@@ -298,11 +302,12 @@ def positive(text):
 
 
 def main(root, argv):
-    parser = argparse.ArgumentParser(prog="bench", description="Benchmarks of Redmagic with Lua.")
+    parser = argparse.ArgumentParser(prog="bench", description="Benchmarks of Redmagic with Lua and CPython.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, runs, text in (
         ("lua", 3, "the suite of bench/lua: plain against redmagic run"),
         ("short", 21, "the short scripts of bench/short: plain against redmagic run"),
+        ("python", 3, "the suite of bench/python: plain CPython against redmagic run"),
         ("record", 3, "what recording costs, emulating and stepping, and how long threads wait for it"),
         ("overhead", 25, "plain against annotated with no daemon (processor time)"),
     ):

@@ -169,9 +169,9 @@ def same(a, b):
     return a.status == b.status and a.out == b.out
 
 
-def programs(folder, only):
-    """The Lua programs of a folder, or those named in `only` (comma separated)."""
-    found = {p.stem: p for p in sorted(Path(folder).glob("*.lua"))}
+def programs(folder, only, suffix=".lua"):
+    """The programs of a folder, or those named in `only` (comma separated)."""
+    found = {p.stem: p for p in sorted(Path(folder).glob(f"*{suffix}"))}
     if not only:
         return list(found.values())
     names = only.split(",")

@@ -1,4 +1,4 @@
-"""Where the built programs are, and the header comments of Lua programs."""
+"""Where the built programs are, and the header comments of test programs."""
 
 import re
 import subprocess
@@ -21,6 +21,19 @@ def lua_paths(root, build=True):
     return paths
 
 
+def cpython_paths(root, build=True):
+    """Paths of the plain and the annotated CPython, built if they are out of date."""
+    if build:
+        done = subprocess.run([root / "scripts" / "build-cpython"], check=False)
+        if done.returncode != 0:
+            raise MissingBuild("scripts/build-cpython failed (see above)")
+    paths = {name: root / "target" / "interpreters" / "cpython" / name / "bin" / "python3" for name in ("plain", "annotated")}
+    for path in paths.values():
+        if not path.is_file():
+            raise MissingBuild(f"{path} is missing: run scripts/build-cpython")
+    return paths
+
+
 def redmagic_path(root):
     """The command-line program."""
     path = root / "target" / "release" / "redmagic"
@@ -29,13 +42,13 @@ def redmagic_path(root):
     return path
 
 
-def header(program, name):
+def header(program, name, comment="--"):
     """The value of a header comment `-- name: value` among the first comment lines, or ''."""
     with open(program, encoding="utf-8") as file:
         for line in file:
-            if not line.startswith("--"):
+            if not line.startswith(comment):
                 return ""
-            match = re.match(rf"-- {name}:\s?(.*)$", line)
+            match = re.match(rf"{comment} {name}:\s?(.*)$", line)
             if match:
                 return match[1]
     return ""

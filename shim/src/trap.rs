@@ -5,11 +5,10 @@
 //! SIGTRAP, whose default action kills. The handler here swallows just these and
 //! passes everything else on to whatever the program had installed.
 //!
-//! The kernel clears a trap flag that it set itself when it delivers the signal. One that
-//! it takes for the program's own stays set, and then every instruction traps: the
-//! program goes on, a thousand times slower. (That happens when a tracer lets go of a
-//! thread that it was about to step over a `popf`, or that has taken such a flag from the
-//! stack.) So the handler clears it in what it returns to.
+//! The kernel clears the trap flag when it delivers, if it knows that a tracer set it.
+//! It does not know where the program's own code could have: a step over `popf` that was
+//! interrupted by a signal, or a `pushf` that was stepped over. Returning from the handler would then bring the
+//! flag back, for ever, one signal an instruction. So the handler clears it itself.
 
 use core::arch::naked_asm;
 use core::cell::UnsafeCell;
@@ -28,10 +27,10 @@ const TRAP_TRACE: c_int = 2;
 /// `si_code` of a step over a `syscall` instruction. (A real `int3` has SI_KERNEL.)
 const TRAP_BRKPT: c_int = 1;
 const TRAP_HWBKPT: c_int = 4;
-/// Where the kernel's `struct ucontext` for x86-64 has rflags: `uc_mcontext.gregs[REG_EFL]`.
-const UCONTEXT_RFLAGS: usize = 40 + 17 * 8;
-/// The trap flag.
-const TF: u64 = 1 << 8;
+/// The trap flag in rflags.
+const TRAP_FLAG: u64 = 1 << 8;
+/// Where a `ucontext` has rflags: `uc_mcontext.gregs[REG_EFL]`.
+const CONTEXT_RFLAGS: usize = 40 + 17 * 8;
 
 /// The kernel's `struct sigaction` for x86-64.
 #[repr(C)]
@@ -97,9 +96,8 @@ pub unsafe extern "C" fn redmagic_trap_handler(signal: c_int, info: *const c_int
     // SAFETY: the kernel passes a siginfo, whose third int is si_code.
     let code = unsafe { *info.add(2) };
     if matches!(code, TRAP_BRKPT | TRAP_TRACE | TRAP_HWBKPT) {
-        // SAFETY: the kernel passes a ucontext, and restores rflags from this word of it.
-        let rflags = unsafe { &mut *context.cast::<u8>().add(UCONTEXT_RFLAGS).cast::<u64>() };
-        *rflags &= !TF;
+        // SAFETY: the kernel passes the `ucontext` that it restores on return; it is 8-aligned.
+        unsafe { *context.byte_add(CONTEXT_RFLAGS).cast::<u64>() &= !TRAP_FLAG };
         return;
     }
     // SAFETY: see `Previous`.

@@ -535,14 +535,15 @@ impl Engine {
     /// Notes a failure: backs off, and in the end gives up.
     fn failed(&mut self, job: &Job, reason: Abort, learnt: bool) {
         *self.counts.aborts.entry(reason).or_insert(0) += 1;
+        // What was learnt makes the next try different, and so does new bytecode: this one does not count.
+        let counts = !learnt && reason != Abort::ConstantEnded;
         match job.origin {
             Origin::Root(key) => {
                 let maxtries = self.params.maxtries;
                 let anchor = self.graph.anchor(key, job.api);
                 anchor.last_abort = Some(reason);
                 *anchor.reasons.entry(reason).or_default() += 1;
-                // What was learnt makes the next try different, so this one does not count.
-                anchor.aborts += u64::from(!learnt);
+                anchor.aborts += u64::from(counts);
                 let aborts = anchor.aborts;
                 if aborts >= maxtries {
                     anchor.state = AnchorState::Blacklisted;
@@ -556,7 +557,7 @@ impl Engine {
             Origin::Side { exit, .. } => {
                 let state = &mut self.graph.exits[exit as usize];
                 state.last_abort = Some(reason);
-                state.aborts += u64::from(!learnt);
+                state.aborts += u64::from(counts);
                 let aborts = state.aborts;
                 if aborts >= self.params.maxtries {
                     self.silence(exit);

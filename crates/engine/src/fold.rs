@@ -21,7 +21,7 @@
 //!
 //! * *Where constants come from.* A register is known by a guard, or computed from
 //!   known ones. A load is known if it is from constant memory that the program declared, or from
-//!   a read-only mapping of a file. The value is the one that was recorded.
+//!   a read-only mapping of a file, and the recording does not write it. The value is the one that was recorded.
 //! * *Constant memory ends.* Before the first load from declared memory, and again after anything
 //!   that may have run the program's own code (a call that is kept, native code), the trace
 //!   compares the generation with the word that it was validated for. The daemon moves that
@@ -38,6 +38,7 @@
 
 mod arith;
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
@@ -91,6 +92,7 @@ pub fn fold(
     let mut folder = Folder {
         recording,
         facts,
+        written: facts.declared.written(recording),
         out: Vec::with_capacity(ops.len()),
         known: [None; 16],
         placed: [true; 16],
@@ -142,6 +144,8 @@ enum Flags {
 struct Folder<'a> {
     recording: &'a Recording,
     facts: &'a Facts<'a>,
+    /// Bytes of declared memory that the recording writes.
+    written: HashSet<u64>,
     out: Vec<Op>,
     known: [Option<u64>; 16],
     /// Whether a known register really holds its value.
@@ -510,7 +514,12 @@ impl Folder<'_> {
         }
         let end = address.checked_add(size as u64)?;
         let from = match self.facts.declared.constant_at(address) {
-            Some(range) if end - range.start <= range.length => Constant::Declared(range),
+            Some(range) if end - range.start <= range.length => {
+                if (address..end).any(|byte| self.written.contains(&byte)) {
+                    return None;
+                }
+                Constant::Declared(range)
+            }
             _ if self.facts.read_only.iter().any(|r| r.start <= address && end <= r.end) => Constant::ReadOnly,
             _ => return None,
         };

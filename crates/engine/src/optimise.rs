@@ -22,6 +22,7 @@ struct RecordedConstants<'a> {
 
 impl<'a> RecordedConstants<'a> {
     fn of(recording: &Recording, facts: &'a Facts<'a>) -> Self {
+        let written = facts.declared.written(recording);
         let mut bytes = HashMap::new();
         for step in &recording.steps {
             let Step::Inst(inst) = step else { continue };
@@ -32,7 +33,10 @@ impl<'a> RecordedConstants<'a> {
                 };
                 if inside(access.addr) {
                     for (i, byte) in access.value.iter().enumerate() {
-                        bytes.insert(access.addr + i as u64, *byte);
+                        let address = access.addr + i as u64;
+                        if !written.contains(&address) {
+                            bytes.insert(address, *byte);
+                        }
                     }
                 }
             }

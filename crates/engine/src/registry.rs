@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use redmagic_proto::registry::{KIND_CONSTANT_MEMORY, KIND_DISABLED_BRANCH, KIND_DO_NOT_TRACE, KIND_ELIDABLE};
+use redmagic_record::recording::{AccessKind, Recording, Step};
 
 /// A consistent copy of a target's registry.
 #[derive(Debug, Clone, Default)]
@@ -74,6 +75,21 @@ impl Declarations {
         }
         let (_, range) = self.constant.range(..=address).next_back()?;
         (address - range.start < range.length).then_some(*range)
+    }
+
+    /// The bytes of constant memory that a recording writes itself. Whoever declared them meant the rest of the block: a
+    /// counter beside an instruction, say. For this recording they are not constant.
+    pub fn written(&self, recording: &Recording) -> HashSet<u64> {
+        let insts = recording.steps.iter().filter_map(|step| match step {
+            Step::Inst(inst) => Some(inst),
+            _ => None,
+        });
+        insts
+            .flat_map(|inst| &inst.mem)
+            .filter(|access| access.kind != AccessKind::Read)
+            .flat_map(|access| access.addr..access.addr.saturating_add(u64::from(access.size)))
+            .filter(|address| self.constant_at(*address).is_some())
+            .collect()
     }
 
     /// How many blocks there are.

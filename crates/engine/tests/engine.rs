@@ -8,7 +8,7 @@ use common::{CODE, TEXT, World, end_at, inst, key, loop_recording, loop_steps, r
 use redmagic_engine::graph::{AnchorKey, AnchorState, Link, Origin};
 use redmagic_engine::policy::Lessons;
 use redmagic_engine::registry::Declarations;
-use redmagic_engine::{Decision, Finished, Params, Request};
+use redmagic_engine::{Begun, Decision, Finished, Params, Request};
 use redmagic_proto::ApiFn;
 use redmagic_proto::registry::{KIND_CONSTANT_MEMORY, KIND_DISABLED_BRANCH};
 use redmagic_record::abort::Abort;
@@ -50,7 +50,7 @@ fn a_side_trace_is_one_store_into_the_exits_slot() {
     let root = world.install_loop(key(1));
     let exit = world.engine.graph().exits[0].clone();
     assert_eq!(exit.target, TEXT + 0x10a, "where the branch does not go");
-    assert_eq!(world.exit_counter(0), 1000);
+    assert_eq!(u64::try_from(world.exit_counter(0)), Ok(Params::default().hotexit));
     let counting = world.word(exit.slot);
     assert!(counting > CODE);
     let job = record(&mut world, Request::Exit { number: 0 });
@@ -339,6 +339,44 @@ fn a_dropped_tree_is_never_valid_again() {
 }
 
 #[test]
+fn other_bytecode_may_end_while_a_trace_is_compiled() {
+    let mut world = World::new(Params::default());
+    let Decision::Record(job) = world.ask(anchor(key(1))) else {
+        panic!("not recorded")
+    };
+    let recording = loop_recording(key(1));
+    let begun = world
+        .engine
+        .begin(&job, Ok(&recording), &Lessons::default(), Duration::ZERO);
+    let Begun::Draft(draft) = begun else {
+        panic!("nothing to compile")
+    };
+    let compilation = draft.compile(&job, &recording);
+    world.engine.redeclare(Declarations::default());
+    world.engine.validate(3);
+    let Finished::Installed(trace) = world.engine.publish(&job, &recording, *draft, compilation) else {
+        panic!("refused, though nothing that it relies on has ended")
+    };
+    let valid = world.engine.graph().traces[trace as usize].valid;
+    assert_eq!(
+        world.word(valid),
+        3,
+        "it is valid for the generation it was installed in"
+    );
+}
+
+#[test]
+fn bytecode_that_ended_meanwhile_is_no_fault_of_the_loop() {
+    let mut world = World::new(Params::default());
+    for _ in 0..10 {
+        let Decision::Record(job) = world.ask(anchor(key(1))) else {
+            panic!("given up")
+        };
+        world.fail(&job, Abort::ConstantEnded);
+    }
+}
+
+#[test]
 fn a_disabled_branch_loses_its_trace_and_gets_no_other() {
     let mut world = World::new(Params::default());
     world.install_loop(key(1));
@@ -476,7 +514,10 @@ fn a_saved_recording_is_compiled_as_in_a_session() {
 
 #[test]
 fn exits_are_counted_until_they_have_a_side_trace() {
-    let mut world = World::new(Params::default());
+    let mut world = World::new(Params {
+        hotexit: 1000,
+        ..Params::default()
+    });
     world.install_loop(key(1));
     assert_eq!((world.engine.taken(0), world.engine.exits_left(0)), (0, 1000));
     world.set_exit_counter(0, 990);

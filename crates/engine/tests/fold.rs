@@ -174,6 +174,20 @@ fn only_memory_that_does_not_change_is_relied_on() {
 }
 
 #[test]
+fn memory_that_the_recording_writes_elsewhere_is_not_folded() {
+    const WRITE: &[u8] = &[0x66, 0x44, 0x89, 0x1b]; // mov [rbx], r11w
+    let lines = [(LOAD_WORD, word()), (WRITE, Some((BYTECODE + 2, &[0u8; 2][..])))];
+    let mut written = recording(steps(&lines), end_at(key(1)));
+    let left_out = |recording: &Recording| folded_with(recording, &declared(), &[], false).left_out;
+    assert_eq!(left_out(&written), 1, "a read");
+    let Step::Inst(inst) = &mut written.steps[1] else {
+        panic!("an instruction")
+    };
+    inst.mem[0].kind = AccessKind::Write;
+    assert_eq!(left_out(&written), 0, "a counter in the block");
+}
+
+#[test]
 fn memory_that_the_instruction_writes_is_not_folded() {
     // add dword [rbx], 1
     let mut steps = steps(&[(&[0x83, 0x03, 0x01], None)]);

@@ -98,6 +98,7 @@ abort_reasons! {
     Exec = "exec", Nobody, "the program replaced itself by another";
     Traced = "ptrace-failed", Developer, "ptrace refused a request that should have worked";
     NoBreakpoints = "no-breakpoints", User, "this machine's hardware breakpoints are refused or used by another debugger";
+    ConstantEnded = "constant-ended", Nobody, "constant memory that the trace relies on ended while it was compiled";
     Policy = "policy", Nobody, "the recording policy ended it";
 }
 

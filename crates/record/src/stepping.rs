@@ -321,8 +321,8 @@ impl Stepper<'_> {
         self.stats.native_runs += 1;
         self.unbind();
         let mut regs = self.thread.regs()?;
-        if regs.rflags & RESUME_FLAG != 0 {
-            regs.rflags &= !RESUME_FLAG;
+        if regs.rflags & (RESUME_FLAG | TRAP_FLAG) != 0 {
+            regs.rflags &= !(RESUME_FLAG | TRAP_FLAG);
             self.thread.set_regs(&regs)?;
         }
         let names = Names {
@@ -379,6 +379,7 @@ impl Stepper<'_> {
                 self.regs.r11 &= !TRAP_FLAG;
                 // No system call is being restarted: those end the recording.
                 self.regs.orig_rax = u64::MAX;
+                self.regs.rflags &= !TRAP_FLAG;
                 self.thread.set_regs(&self.regs)?;
             }
             _ => {}
@@ -482,7 +483,8 @@ impl Machine for Stepper<'_> {
         self.regs.rsp = rsp;
         self.regs.rax = rax;
         self.regs.orig_rax = u64::MAX;
-        self.regs.rflags &= !RESUME_FLAG;
+        // Written back, the trap flag would be the program's own from here on.
+        self.regs.rflags &= !(RESUME_FLAG | TRAP_FLAG);
         self.thread.set_regs(&self.regs)?;
         Ok(())
     }

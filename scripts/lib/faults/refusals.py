@@ -4,7 +4,9 @@ import os
 import shutil
 import struct
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 from .attach import Worker, status
 from .common import EAGER, REDMAGICD, Run, ask, environment, plain, read, target, wait_for
@@ -73,6 +75,12 @@ def no_shim(settings):
     got = run.wait()
     settings.check(got.same(plain([target("plain")])), "refusals: run without shim", got)
     settings.check(got.err.count(b"\n") == 1 and b"no Redmagic shim" in got.err, "refusals: run without shim", got)
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "python3"
+        link.symlink_to(target("plain"))
+        got = Run(settings, [str(link)]).wait()
+        named = b"scripts/build-cpython builds" in got.err and got.err.count(b"\n") == 1
+        settings.check(got.status == plain([target("plain")]).status and named, "refusals: the build script is named", got)
     got = Run(settings, [target("plain")], options=["--require"]).wait()
     settings.check(got.status == 125 and got.out == b"", "refusals: run --require", got)
     settings.check(not run.leftovers(), "refusals: run without shim", "a daemon is left")

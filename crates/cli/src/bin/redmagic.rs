@@ -325,22 +325,33 @@ fn refusal(path: &Path) -> Option<String> {
     match probe::look(path) {
         Program::Annotated | Program::Unknown => None,
         Program::Script(interpreter) => match probe::look(&interpreter) {
-            Program::Plain => Some(no_shim(&interpreter)),
+            Program::Plain => Some(no_shim(&interpreter, path)),
             _ => None,
         },
         Program::ThirtyTwoBit => Some(format!(
             "{} is a 32-bit program; Redmagic works on x86-64 programs only: it runs plain",
             path.display()
         )),
-        Program::Plain => Some(no_shim(path)),
+        Program::Plain => Some(no_shim(path, path)),
     }
 }
 
-fn no_shim(path: &Path) -> String {
+/// How the names of interpreters begin, and the script of this repository that builds an annotated one.
+const BUILDERS: [(&str, &str); 2] = [("python", "scripts/build-cpython"), ("lua", "scripts/build-lua")];
+
+/// `interpreter` is what would run; `command` is what was asked for, which may be a script that leads to another.
+fn no_shim(interpreter: &Path, command: &Path) -> String {
+    let builder = [interpreter, command].into_iter().find_map(|path| {
+        let name = path.file_name()?.to_str()?;
+        BUILDERS.iter().find(|(begin, _)| name.starts_with(begin))
+    });
+    let advice = match builder {
+        Some((_, script)) => format!("{script} builds one that has"),
+        None => "link the interpreter with libredmagic, see docs/embedding.md".to_owned(),
+    };
     format!(
-        "{} has no Redmagic shim: it runs plain (annotated programs that it starts do not); \
-         link the interpreter with libredmagic, see docs/embedding.md",
-        path.display()
+        "{} has no Redmagic shim: it runs plain (annotated programs that it starts do not); {advice}",
+        interpreter.display()
     )
 }
 

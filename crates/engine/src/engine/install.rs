@@ -103,6 +103,7 @@ impl Engine {
             InstallError::Copy(CopyError::OpenMerge) => Abort::OpenMerge,
             InstallError::Plan(reason, _) => reason,
             InstallError::Recording => Abort::Policy,
+            InstallError::ConstantEnded => Abort::ConstantEnded,
         }
     }
 
@@ -247,9 +248,14 @@ impl Engine {
         );
         self.check_tree(job, root)?;
         let gone = |block: &ConstantRange| self.declared.constant_at(block.start) != Some(*block);
-        if draft.generation != self.generation || code.blocks.iter().any(gone) {
-            // Constant memory ended while it was compiled.
-            return Err(InstallError::Recording);
+        if code.blocks.iter().any(gone) {
+            // What it relies on ended while it was compiled.
+            return Err(InstallError::ConstantEnded);
+        }
+        if draft.generation != self.generation && matches!(job.origin, Origin::Root(_)) {
+            // Other blocks ended, or were declared. A tree that is live is kept valid by `validate`; this one is not
+            // among them yet.
+            self.cache.set_slot(valid, self.generation);
         }
         let (room, compiled) = (code.room, code.compiled);
         if first_exit as usize + compiled.exits.len() > EXIT_COUNTERS {
@@ -671,6 +677,8 @@ enum InstallError {
     Plan(Abort, u64),
     #[error("the recording ends where no trace can, or its tree was dropped meanwhile")]
     Recording,
+    #[error("constant memory that it relies on ended meanwhile")]
+    ConstantEnded,
 }
 
 /// Compiled code, not installed yet.
