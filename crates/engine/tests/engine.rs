@@ -61,8 +61,8 @@ fn a_side_trace_is_one_store_into_the_exits_slot() {
     assert_eq!(world.engine.graph().traces[trace as usize].root, root);
     for number in world.engine.graph().traces[trace as usize].exits.clone() {
         assert_eq!(
-            world.exit_counter(number),
-            2000,
+            u64::try_from(world.exit_counter(number)),
+            Ok(Params::default().hotexit * 2),
             "one further from the root is to be twice as hot"
         );
     }
