@@ -8,7 +8,6 @@ any other is a difference, also if it does not come back."""
 
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -77,7 +76,8 @@ def verdicts(report):
 
 def run_module(command, module, env, timeout):
     """Gives ({test: verdict}, exit status or what went wrong, seconds, statistics, tail of the output)."""
-    with tempfile.TemporaryDirectory() as folder:
+    # The daemon may write its statistics while the folder is removed.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         work = Path(folder)
         (work / "cwd").mkdir()
         stats_file = work / "stats.json"
