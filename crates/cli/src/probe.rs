@@ -271,7 +271,12 @@ mod tests {
     }
 
     fn look_at(content: &[u8]) -> Program {
-        let file = std::env::temp_dir().join(format!("redmagic-probe-{:?}", std::thread::current().id()));
+        let name = format!(
+            "redmagic-probe-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        );
+        let file = std::env::temp_dir().join(name);
         std::fs::write(&file, content).unwrap();
         let found = look(&file);
         std::fs::remove_file(&file).unwrap();

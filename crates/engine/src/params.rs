@@ -92,7 +92,7 @@ params! {
     /// Longest emulation in ms; the thread waits meanwhile, and gives up after 10.
     emulatetime: "REDMAGIC_EMULATETIME" = 3 in 1 ..= 9;
     /// Part of the target's run time that may go into recording, in percent.
-    recordshare: "REDMAGIC_RECORDSHARE" = 10 in 0 ..= 100;
+    recordshare: "REDMAGIC_RECORDSHARE" = 5 in 0 ..= 100;
     /// Recording time in ms that is free of that limit.
     recordfree: "REDMAGIC_RECORDFREE" = 5 in 0 ..= 1_000_000;
     /// Longest run of a call that is kept as a call, while recording, in ms.
