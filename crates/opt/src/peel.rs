@@ -276,12 +276,13 @@ fn assemble(straight: &Trace, cx: &mut Cx<'_>, body: &Body) -> Trace {
         ..map_snapshot(&body.end)
     });
     out.guard(over, false, restart);
-    cx.memory.facts.all.iter_mut().for_each(|fact| {
+    cx.memory.facts.change(|fact| {
         if fact.at > count {
             fact.at += shift;
             fact.a.0 = fact.a.0.with(&map);
             fact.b.0 = fact.b.0.with(&map);
         }
+        true
     });
     cx.memory.lasting = cx
         .memory

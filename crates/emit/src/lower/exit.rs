@@ -23,6 +23,11 @@ impl<'a> Lower<'a> {
         self.check_pinned(snapshot)?;
         let (values, sunk) = self.capture(snapshot)?;
         let label = self.asm.label();
+        let homes = if snapshot.via == Via::Counted {
+            self.homes(&values)
+        } else {
+            Vec::new()
+        };
         self.pending.push(Pending {
             label,
             op,
@@ -30,18 +35,16 @@ impl<'a> Lower<'a> {
             pc,
             values,
             sunk,
-            homes: if snapshot.via == Via::Counted {
-                self.homes()
-            } else {
-                Vec::new()
-            },
+            homes,
         });
         Ok(label)
     }
 
-    /// Where all values are that are somewhere.
-    fn homes(&self) -> Vec<(u32, Home)> {
-        let all = self.regs.everything().into_iter();
+    /// Where the values are that the exit wants, and those that are in registers.
+    fn homes(&self, wanted: &[(Id, Loc)]) -> Vec<(u32, Home)> {
+        let held = (0..32).filter_map(|r| self.regs.held(R(r)));
+        let held = held.filter(|id| wanted.iter().all(|(other, _)| other != id));
+        let all = wanted.iter().copied().chain(held.map(|id| (id, self.regs.loc[id])));
         let values = all.filter(|(id, _)| matches!(self.plan.kind[*id], Kind::Gpr | Kind::Xmm));
         let homes = values.filter_map(|(id, loc)| {
             let home = match loc {

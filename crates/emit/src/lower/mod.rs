@@ -194,7 +194,7 @@ struct Pending<'a> {
     values: Vec<(Id, Loc)>,
     /// What it computes itself.
     sunk: Vec<Id>,
-    /// For counted exits: where all values are that are somewhere.
+    /// For counted exits: where the values are that it wants, and those that are in registers.
     homes: Vec<(u32, Home)>,
 }
 

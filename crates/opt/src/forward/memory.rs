@@ -115,7 +115,9 @@ pub struct Fact {
 /// What guards have shown not to overlap.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    pub(crate) all: Vec<Fact>,
+    all: Vec<Fact>,
+    /// Which of them are about a root.
+    about: FxHashMap<Root, Vec<u32>>,
     /// Native stack below this displacement from the entry's stack pointer is private until an address of it escapes.
     pub(crate) private_below: i64,
 }
@@ -156,7 +158,7 @@ impl Lasting {
                 new.is_some()
             })
         };
-        self.facts.all.retain_mut(|fact| {
+        self.facts.change(|fact| {
             fact.at = position(fact.at);
             root(&mut fact.a.0) && root(&mut fact.b.0)
         });
@@ -171,8 +173,25 @@ impl Lasting {
 impl Facts {
     pub(crate) fn add(&mut self, fact: Fact) {
         let known = |other: &Fact| (other.a, other.b) == (fact.a, fact.b) && other.at <= fact.at;
-        if !self.all.iter().any(known) {
-            self.all.push(fact);
+        let about = self.about.get(&fact.a.0);
+        if about.is_some_and(|about| about.iter().any(|at| known(&self.all[*at as usize]))) {
+            return;
+        }
+        let at = self.all.len() as u32;
+        self.about.entry(fact.a.0).or_default().push(at);
+        if fact.b.0 != fact.a.0 {
+            self.about.entry(fact.b.0).or_default().push(at);
+        }
+        self.all.push(fact);
+    }
+
+    /// Changes them; those for which it gives false go.
+    pub(crate) fn change(&mut self, mut change: impl FnMut(&mut Fact) -> bool) {
+        let mut all = std::mem::take(&mut self.all);
+        self.about.clear();
+        all.retain_mut(|fact| change(fact));
+        for fact in all {
+            self.add(fact);
         }
     }
 
@@ -186,7 +205,8 @@ impl Facts {
         let inside = |range: &(Root, i64, i64), side: &(Root, i64, i64)| {
             range.0 == side.0 && side.1 <= range.1 && range.2 <= side.2
         };
-        self.all.iter().any(|fact| {
+        let about = self.about.get(&one.0).map_or(&[][..], Vec::as_slice);
+        about.iter().map(|at| &self.all[*at as usize]).any(|fact| {
             fact.at <= at
                 && (inside(&one, &fact.a) && inside(&two, &fact.b) || inside(&two, &fact.a) && inside(&one, &fact.b))
         })
