@@ -215,18 +215,16 @@ impl Graft<'_> {
         if !reg.is_gpr() && !reg.is_xmm() && reg != Reg::FLAGS {
             return Some(self.machine(reg));
         }
-        if reg == Reg::FLAGS {
-            return self.anchor.then(|| {
-                let any = self.b.constant(Type::Flags, 0);
-                self.b.flags_undef(any)
-            });
+        if reg == Reg::FLAGS && self.anchor {
+            let any = self.b.constant(Type::Flags, 0);
+            return Some(self.b.flags_undef(any));
         }
+        // An operation that reads it is where it is, unless nothing needs that operation.
         let read = |op: &Op| op.code == Opcode::Reg && op.reg() == Some(reg);
-        let id = match self.old.ops.iter().position(read) {
-            Some(index) => self.leave.shared[index],
-            None => (self.old.ops.len() + reg.index()) as u32,
-        };
-        let home = *self.homes.get(&id)?;
+        let by_operation = self.old.ops.iter().position(read).map(|index| self.leave.shared[index]);
+        let unread = (self.old.ops.len() + reg.index()) as u32;
+        let mut homes = by_operation.into_iter().chain([unread]);
+        let home = homes.find_map(|id| self.homes.get(&id).copied())?;
         self.at_home(home, reg.ty(), 16)
     }
 
@@ -260,7 +258,7 @@ impl Graft<'_> {
             return self.at_home(*home, op.result(), bytes);
         }
         match op.code {
-            Opcode::Reg => return self.entry(op.reg()?).filter(|_| op.result() != Type::Flags),
+            Opcode::Reg => return self.entry(op.reg()?),
             Opcode::Load if self.leave.loads.contains(&(index as u32)) => {}
             Opcode::Phi | Opcode::Get | Opcode::LoopHead => return None,
             _ if depth >= DEEPEST || !matches!(op.code.effects(), Effects::PURE | Effects::FP) => return None,
@@ -284,6 +282,8 @@ impl Graft<'_> {
                     Type::I64 | Type::V128 => Some(whole),
                     Type::I8 | Type::I16 | Type::I32 => Some(self.b.trunc(ty, whole)),
                     Type::F32 | Type::F64 => Some(self.b.push_op(Opcode::Extract, ty, 0, &[whole])),
+                    // Flags that are kept are kept as images.
+                    Type::Flags => Some(self.b.flags_of(whole)),
                     _ => None,
                 }
             }
@@ -297,6 +297,10 @@ impl Graft<'_> {
                     }
                     Type::I8 | Type::I16 | Type::I32 | Type::I64 | Type::F32 | Type::F64 | Type::V128 => {
                         Some(self.b.load(ty, Addr::base(rsp, disp)))
+                    }
+                    Type::Flags => {
+                        let image = self.b.load(Type::I64, Addr::base(rsp, disp));
+                        Some(self.b.flags_of(image))
                     }
                     _ => None,
                 }
