@@ -95,7 +95,7 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
                     }
                     continue;
                 }
-                dead.retain(|dead| stack.apart(facts, index, &dead.place, &at));
+                dead.retain_mut(|dead| stack.leaves(facts, index, &mut dead.place, &at));
                 if base.is_some() {
                     dead.push(Dead {
                         place: Range::Place(at),
@@ -105,7 +105,7 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
             }
             Opcode::Load => {
                 let at = place(&op).expect("a load has a place");
-                dead.retain(|dead| stack.apart(facts, index, &dead.place, &at));
+                dead.retain_mut(|dead| stack.leaves(facts, index, &mut dead.place, &at));
             }
             _ => {
                 let effects = op.code.effects();
@@ -205,6 +205,17 @@ impl Stack {
         }
     }
 
+    /// Whether an access to `place` at operation `at` leaves something of dead bytes alone: what is left of them then.
+    fn leaves(&self, facts: &Facts, at: usize, range: &mut Range, place: &Place) -> bool {
+        if let Range::StackBelow(depth) = range
+            && !self.is_stack(&place.root)
+        {
+            // Frames that were there before the trace may be accessed by addresses from then.
+            *depth = (*depth).min(self.private_below);
+        }
+        self.apart(facts, at, range, place)
+    }
+
     /// Whether two places do not overlap, as far as that is known before operation `at`.
     pub(crate) fn places_apart(&self, facts: &Facts, at: usize, one: &Place, two: &Place) -> bool {
         self.apart(facts, at, &Range::Place(*one), two)
@@ -227,12 +238,11 @@ impl Stack {
                     || private(place, by.root.parts().any(|part| Some(part) == self.pointer))
                     || facts.apart(at, by, place)
             }
-            // Dead stack: what else could be there?
             Range::StackBelow(depth) => {
                 if self.is_stack(&place.root) {
                     i64::from(place.disp) >= *depth
                 } else {
-                    at < self.escapes && !uses_stack
+                    *depth <= self.private_below && at < self.escapes && !uses_stack
                 }
             }
         }
