@@ -6,7 +6,7 @@
 //! r15 counts the turns, and every place has an address of its own.
 
 use redmagic_ir::eval::{Evaluator, Fault, Left, Regs, SparseMemory};
-use redmagic_ir::{Addr, Builder, Cond, End, MemFlags, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
+use redmagic_ir::{Abi, Addr, Builder, Cond, End, MemFlags, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
 use redmagic_opt::{Constant, ConstantMemory, Input, Optimized};
 
 use crate::random::Random;
@@ -66,7 +66,7 @@ pub(crate) struct Maker<'a> {
     pub(crate) depth: i32,
     pub(crate) shallowest: i32,
     pointers: Vec<Reg>,
-    /// Whether there are vectors, barriers, and all general registers.
+    /// Whether there are vectors, barriers, and more registers.
     rich: bool,
 }
 
@@ -129,8 +129,9 @@ impl Maker<'_> {
 
     fn address(&mut self, load: bool) -> Addr {
         let disp = self.r.below(12) as i32 * 4 - 8;
-        match self.r.below(10) {
-            0 => {
+        let kind = self.r.below(if self.rich { 12 } else { 10 });
+        match kind {
+            0 | 10 | 11 => {
                 let base = self.get(Reg::RSP);
                 Addr::base(base, (self.r.below(40) * 8) as i32)
             }
@@ -386,6 +387,32 @@ impl Maker<'_> {
                 }
             },
         }
+    }
+
+    /// A residual call that keeps to the ABI, of code that keeps what the data registers hold small.
+    pub(crate) fn call(&mut self, target: u64, table: u64) {
+        self.pc += 16;
+        self.b.origin(self.pc);
+        let rsp = self.get(Reg::RSP);
+        let back = self.b.int(Type::I64, self.pc + 5);
+        self.b.store(Type::I64, back, Addr::base(rsp, -8));
+        let pushed = self.b.lea(Addr::base(rsp, -8));
+        self.set(Reg::RSP, pushed);
+        let snapshot = self.snapshot(self.pc + 5);
+        let snapshot = self.b.snapshot(snapshot);
+        let target = self.b.int(Type::I64, target);
+        let after = self.b.call(target, Abi::SysV, snapshot);
+        let kept = |reg: Reg| matches!(reg.index(), 3..=5 | 12..16 | 50..);
+        for reg in Reg::all().filter(|reg| !kept(*reg)) {
+            let value = self.b.get(after, reg);
+            self.now[reg.index()] = value;
+            self.entry[reg.index()] = Value::NONE;
+        }
+        let popped = self.b.lea(Addr::base(pushed, 8));
+        self.set(Reg::RSP, popped);
+        // The callee clears r10.
+        let table = self.b.int(Type::I64, table);
+        self.set(Reg::gpr(10), table);
     }
 
     fn pop(&mut self) {

@@ -114,6 +114,8 @@ pub fn graft(
     for reg in Reg::all() {
         let value = match snapshot.get(reg) {
             Some(_) if reg == Reg::FLAGS && leave.flags => graft.machine(reg),
+            // No trace moves values through these: at every exit they are what they are to be.
+            _ if is_pinned(reg) => graft.machine(reg),
             Some(value) => graft.value(value, 0)?,
             None => graft.entry(reg)?,
         };
@@ -187,6 +189,11 @@ impl Graft<'_> {
         *self.registers.entry(reg).or_insert_with(|| b.reg(reg))
     }
 
+    fn dead_flags(&mut self) -> Value {
+        let any = self.b.constant(Type::Flags, 0);
+        self.b.flags_undef(any)
+    }
+
     /// An address of the machine's stack.
     fn stack(&mut self, offset: i64) -> Value {
         let rsp = self.machine(Reg::RSP);
@@ -212,12 +219,11 @@ impl Graft<'_> {
         if reg == Reg::RSP {
             return Some(self.stack(self.leave.frame));
         }
-        if !reg.is_gpr() && !reg.is_xmm() && reg != Reg::FLAGS {
+        if is_pinned(reg) {
             return Some(self.machine(reg));
         }
         if reg == Reg::FLAGS && self.anchor {
-            let any = self.b.constant(Type::Flags, 0);
-            return Some(self.b.flags_undef(any));
+            return Some(self.dead_flags());
         }
         // An operation that reads it is where it is, unless nothing needs that operation.
         let read = |op: &Op| op.code == Opcode::Reg && op.reg() == Some(reg);
@@ -259,6 +265,10 @@ impl Graft<'_> {
         }
         match op.code {
             Opcode::Reg => return self.entry(op.reg()?),
+            Opcode::Get if op.result() == Type::Flags => {
+                let tuple = op.args[0].as_op()?;
+                return (self.old.ops[tuple].code == Opcode::Call).then(|| self.dead_flags());
+            }
             Opcode::Load if self.leave.loads.contains(&(index as u32)) => {}
             Opcode::Phi | Opcode::Get | Opcode::LoopHead => return None,
             _ if depth >= DEEPEST || !matches!(op.code.effects(), Effects::PURE | Effects::FP) => return None,
@@ -326,6 +336,11 @@ impl Graft<'_> {
             ..*place
         })
     }
+}
+
+/// Whether a register is one that traces do not move values through.
+fn is_pinned(reg: Reg) -> bool {
+    !reg.is_gpr() && !reg.is_xmm() && reg != Reg::FLAGS
 }
 
 /// How far a value is from the stack pointer at the entry, if it is a constant away from it.

@@ -16,7 +16,7 @@ use redmagic_emit::copy::{Compiled, Environment, Start};
 use redmagic_emit::exits::Exit;
 use redmagic_emit::lower::{self, Target, Targets};
 use redmagic_ir::eval::{Evaluator, Left, Regs};
-use redmagic_ir::{Cond, End, Opcode, Reg, Trace, Via};
+use redmagic_ir::{Addr, Cond, End, Opcode, Reg, Trace, Via};
 use redmagic_opt::graft::{self, Inherited, Leave};
 use redmagic_opt::{Constant, ConstantMemory, Input, Optimized, PASSES};
 
@@ -59,6 +59,8 @@ pub struct Counts {
     pub compared: u64,
     /// Of those, ones that came to the end of the side trace.
     pub through: u64,
+    /// Of those, ones that began after a residual call of their parent.
+    pub called: u64,
     /// Exits at which a register was lost.
     pub lost: u64,
     /// Traces that the optimiser or the emitter refused.
@@ -268,7 +270,7 @@ impl Tester {
         let handover = exit.handover.as_ref()?;
         let parent = &levels[leaving.level];
         let length = 1 + *r.pick(&[1, 3, 8, 8, 30]);
-        let made = side(r, length, levels.len() as u64);
+        let made = side(r, length, levels.len() as u64, state.regs.gpr[4]);
         let most = *r.pick(&[0, 1, 3, usize::MAX, usize::MAX, usize::MAX]);
         let (lifted, observed) = self.recorded(r, made, state, most);
         let leave = Leave {
@@ -327,6 +329,7 @@ impl Tester {
         };
         let prologue = &grafted.trace.ops[..grafted.inherited.from];
         self.counts.sides += 1;
+        self.counts.called += u64::from(old.ops[..leave.at].iter().any(|op| op.code == Opcode::Call));
         self.counts.chained += u64::from(number > 1);
         self.counts.stores += u64::from(snapshot.is_some_and(|snapshot| !snapshot.stores.is_empty()));
         self.counts.spilled += u64::from(prologue.iter().any(|op| op.code == Opcode::Load));
@@ -358,7 +361,9 @@ impl Tester {
             };
             let mut differences = Vec::new();
             registers(&right.regs, &found, right.flags, &mut differences);
-            self.memory(came, from, &right, &mut differences);
+            let mut ran = levels[..=number].iter();
+            let calls = ran.any(|level| level.lifted.ops.iter().any(|op| op.code == Opcode::Call));
+            self.memory(came, calls, from, &right, &mut differences);
             if !differences.is_empty() {
                 differences.insert(0, format!("trace {number}, left {came:x?}"));
                 return Err(differences);
@@ -460,9 +465,10 @@ impl Tester {
         Ok(Some(state))
     }
 
-    fn memory(&mut self, came: Came, from: &State, right: &State, out: &mut Vec<String>) {
+    fn memory(&mut self, came: Came, calls: bool, from: &State, right: &State, out: &mut Vec<String>) {
         let ended = matches!(came, Came::Landed(machine::END | machine::RESTART));
-        let dead = if ended { 0 } else { 128 };
+        // What is called leaves anything below the stack pointer.
+        let dead = if ended || calls { 0 } else { 128 };
         let low = (right.regs.gpr[4] - dead - STACK) as usize;
         // What no one has written below the first red zone is anything.
         let known = (from.regs.gpr[4] - 128 - STACK) as usize;
@@ -518,7 +524,7 @@ fn start(r: &mut Random) -> State {
 
 /// Somewhere in the buffer, or in the stack above what roots push.
 fn pointer(r: &mut Random) -> u64 {
-    if r.one_in(8) {
+    if r.one_in(4) {
         return (TOP & !0x7f) + 0x80 + r.below(16) * 8;
     }
     let range = if r.one_in(2) { 4 } else { 60 };
@@ -552,9 +558,7 @@ fn perturb(r: &mut Random, state: &mut State) {
 fn root(r: &mut Random, length: u64) -> Trace {
     let looping = !r.one_in(4);
     let mut maker = Maker::new(r, machine::landing(0), true);
-    for _ in 0..1 + maker.r.below(length) {
-        maker.instruction();
-    }
+    instructions(&mut maker, length);
     if looping {
         maker.turn();
         let snapshot = maker.snapshot(machine::landing(0));
@@ -563,14 +567,30 @@ fn root(r: &mut Random, length: u64) -> Trace {
     leave(maker)
 }
 
+fn instructions(maker: &mut Maker<'_>, length: u64) {
+    let mut calls = maker.r.below(6) / 4;
+    for _ in 0..1 + maker.r.below(length) {
+        if calls > 0 && maker.r.one_in(6) {
+            calls -= 1;
+            maker.call(machine::CALLEE_SYSV, BUFFER + TABLE as u64);
+        }
+        maker.instruction();
+    }
+}
+
 /// A lifted side trace.
-fn side(r: &mut Random, length: u64, number: u64) -> Trace {
+fn side(r: &mut Random, length: u64, number: u64, rsp: u64) -> Trace {
     let links = r.one_in(2);
     let mut maker = Maker::new(r, machine::landing(number * PLACES), true);
-    // It may return from functions that were called before it.
-    maker.shallowest = -24;
-    for _ in 0..1 + maker.r.below(length) {
-        maker.instruction();
+    // It may pop what was pushed before it.
+    maker.shallowest = -((TOP - rsp) as i32 / 8);
+    instructions(&mut maker, length);
+    if links && maker.r.one_in(2) {
+        // It returns from functions that were called before the root, too. Pointers to their frames are not used later.
+        let rsp = maker.get(Reg::RSP);
+        let bytes = 8 + maker.r.below(32) as i32 * 8;
+        let popped = maker.b.lea(Addr::base(rsp, bytes));
+        maker.set(Reg::RSP, popped);
     }
     if links {
         let snapshot = maker.snapshot(0x40_0000);

@@ -124,6 +124,8 @@ impl Host for Evaluated {
             self.store(BUFFER + 8 + 8 * i as u64, &word.to_le_bytes())?;
         }
         machine::called(abi == Abi::SysV, regs);
+        // Dead at the return.
+        regs.undefined_flags = STATUS;
         Ok(())
     }
 }
