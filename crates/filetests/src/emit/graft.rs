@@ -459,7 +459,9 @@ impl Tester {
         };
         if !same {
             let rip = state.regs.rip;
-            return wrong(format!("left {came:x?}, to {pc:x?}, and the lifted one {left:?}, to {rip:#x}"));
+            return wrong(format!(
+                "left {came:x?}, to {pc:x?}, and the lifted one {left:?}, to {rip:#x}"
+            ));
         }
         state.flags |= super::left_through(&cut, left).get(Reg::FLAGS).is_some();
         Ok(Some(state))

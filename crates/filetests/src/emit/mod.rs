@@ -482,11 +482,7 @@ pub fn campaign(first: u64, count: u64) -> io::Result<Report> {
 }
 
 /// Runs cases `first..first + count` in a child, which writes what it comes to.
-fn in_child(
-    first: u64,
-    count: u64,
-    child: fn(u64, u64, &mut std::fs::File) -> io::Result<()>,
-) -> io::Result<Report> {
+fn in_child(first: u64, count: u64, child: fn(u64, u64, &mut std::fs::File) -> io::Result<()>) -> io::Result<Report> {
     let mut pipe = [0; 2];
     // SAFETY: the pointer is to a local of two descriptors.
     if unsafe { libc::pipe(pipe.as_mut_ptr()) } < 0 {
