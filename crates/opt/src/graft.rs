@@ -274,6 +274,11 @@ impl Graft<'_> {
             _ if depth >= DEEPEST || !matches!(op.code.effects(), Effects::PURE | Effects::FP) => return None,
             _ => {}
         }
+        // With another rounding mode it would be another value.
+        let sets_mode = |op: &Op| op.code.effects().has(Effects::FP) && op.code.effects().has(Effects::BARRIER);
+        if op.code.effects() == Effects::FP && self.old.ops[index..].iter().any(sets_mode) {
+            return None;
+        }
         let mut op = *op;
         for arg in &mut op.args {
             if !arg.is_none() {
@@ -384,6 +389,10 @@ fn follow(
     let complete = |b: &mut Builder, values: &[Value], snapshot: &Snapshot| {
         let mut new = snapshot.clone();
         new.regs.clear();
+        for store in &mut new.stores {
+            store.value = map(b, values, store.value);
+            store.base = map(b, values, store.base);
+        }
         for reg in Reg::all() {
             match snapshot.get(reg) {
                 Some(value) => new.regs.push((reg, map(b, values, value))),

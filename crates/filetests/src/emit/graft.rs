@@ -475,10 +475,10 @@ impl Tester {
         // What no one has written below the first red zone is anything.
         let known = (from.regs.gpr[4] - 128 - STACK) as usize;
         let (stack, buffer) = self.machine.memory();
-        for at in low..known.max(low) {
-            if right.memory.stack[at] == from.memory.stack[at] {
-                stack[at] = right.memory.stack[at];
-            }
+        let (expected, before) = (&right.memory.stack, &from.memory.stack);
+        let bytes_there = stack.iter_mut().enumerate().take(known.max(low)).skip(low);
+        for (at, byte) in bytes_there.filter(|(at, _)| expected[*at] == before[*at]) {
+            *byte = expected[at];
         }
         let at = STACK + low as u64;
         bytes("stack", at, &right.memory.stack[low..], &stack[low..], out);
