@@ -81,8 +81,12 @@ pub struct Inherited {
     pub memory: Vec<(Place, Value)>,
     /// What does not overlap.
     pub apart: Vec<Fact>,
+    /// How far the stack pointer of the original code is above the machine's.
+    pub stack: i64,
     /// Native stack below this displacement from the entry's stack pointer is private until an address escapes.
     pub private_below: i64,
+    /// Whether an address in the red zone may be known elsewhere, so that it is not private.
+    pub red_zone_known: bool,
 }
 
 /// Puts `side`, a lifted trace that begins at an exit of `parent`, behind it. `entry` gives what the registers of the
@@ -149,10 +153,13 @@ pub fn graft(
         graft.b.store(ty, value, Addr::base(base, disp));
     }
     let rsp = state[Reg::RSP.index()];
-    let private_below = match graft.b.trace().ops.get(rsp.as_op()?)? {
+    let stack = match graft.b.trace().ops.get(rsp.as_op()?)? {
         op if op.code == Opcode::Add => graft.b.trace().constant(op.args[1])? as i64,
         _ => 0,
     };
+    // A leaf function's own variables may be there.
+    let red_zone_known = parent.lasting.facts.red_zone_known
+        || Stack::of(old, parent.lasting.facts.private_below).escaped_below(old, leave.at, stack - leave.frame);
     let from = graft.b.len();
     graft.observed.resize(from, None);
     let (trace, observed) = follow(graft, &state, side, observed);
@@ -163,7 +170,9 @@ pub fn graft(
             from,
             memory,
             apart,
-            private_below,
+            stack,
+            private_below: if red_zone_known { stack - 128 } else { stack },
+            red_zone_known,
         },
     })
 }

@@ -167,6 +167,23 @@ impl Stack {
         }
     }
 
+    /// Whether an address below this displacement from the stack pointer at the entry may be known elsewhere before
+    /// operation `at`. What is below the stack pointer of a call is not the caller's.
+    pub(crate) fn escaped_below(&self, trace: &Trace, at: usize, depth: i64) -> bool {
+        let below = |value: &Value| !value.is_none() && self.offset(trace, *value).is_some_and(|offset| offset < depth);
+        let looping = trace.ops[..at].iter().any(|op| op.code == Opcode::LoopHead);
+        let ops = if looping { trace.ops.len() } else { at };
+        trace.ops[..ops].iter().enumerate().any(|(index, op)| match op.code {
+            Opcode::Call => false,
+            Opcode::Native => {
+                let mut inputs = trace.natives[op.aux as usize].inputs.iter();
+                inputs.any(|(reg, value)| *reg != Reg::RSP && below(value))
+            }
+            Opcode::Store => below(&op.args[0]),
+            _ => self.escapes_at(trace, index) && op.operands().iter().any(below),
+        })
+    }
+
     /// How far a value is from the stack pointer at the entry.
     fn offset(&self, trace: &Trace, mut value: Value) -> Option<i64> {
         let mut sum = 0i64;

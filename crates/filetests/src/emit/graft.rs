@@ -293,9 +293,9 @@ impl Tester {
         if r.one_in(8) {
             // It must do without.
             grafted.inherited = Inherited {
-                from: grafted.inherited.from,
-                private_below: grafted.inherited.private_below,
-                ..Inherited::default()
+                memory: Vec::new(),
+                apart: Vec::new(),
+                ..grafted.inherited
             };
         }
         let input = Input {
