@@ -68,6 +68,8 @@ pub(crate) struct Maker<'a> {
     pointers: Vec<Reg>,
     /// Whether there are vectors, barriers, and more registers.
     rich: bool,
+    /// Whether accesses are of a few places only, so that many are of the same.
+    pub(crate) narrow: bool,
 }
 
 impl Maker<'_> {
@@ -83,6 +85,7 @@ impl Maker<'_> {
             shallowest: 0,
             pointers,
             rich,
+            narrow: false,
         }
     }
 
@@ -128,6 +131,11 @@ impl Maker<'_> {
     }
 
     fn address(&mut self, load: bool) -> Addr {
+        if self.narrow && !self.r.one_in(4) {
+            let reg = self.pointers[0];
+            let base = self.get(reg);
+            return Addr::base(base, self.r.below(3) as i32 * 8);
+        }
         let disp = self.r.below(12) as i32 * 4 - 8;
         let kind = self.r.below(if self.rich { 12 } else { 10 });
         match kind {
@@ -198,7 +206,10 @@ impl Maker<'_> {
             self.vector();
             return;
         }
-        let ty = *self.r.pick(&[Type::I64, Type::I64, Type::I32, Type::I8, Type::I16]);
+        let mut ty = *self.r.pick(&[Type::I64, Type::I64, Type::I32, Type::I8, Type::I16]);
+        if self.narrow && self.r.one_in(2) {
+            ty = Type::I64;
+        }
         match self.r.below(20) {
             0..=4 => {
                 self.checkpoint();

@@ -142,7 +142,8 @@ impl Tester {
             _ => PASSES.to_vec(),
         };
         let mut state = start(&mut r);
-        let made = root(&mut r, length);
+        let narrow = r.one_in(2);
+        let made = root(&mut r, length, narrow);
         let anchor = matches!(made.end, End::Repeat { .. });
         state.flags = !anchor;
         let (lifted, observed) = self.recorded(&mut r, made, &state, usize::MAX);
@@ -178,7 +179,7 @@ impl Tester {
                 if leaving.level + 1 < levels.len() || levels.len() == DEEPEST {
                     break;
                 }
-                match self.side(&mut r, &levels, &leaving, &passes) {
+                match self.side(&mut r, &levels, &leaving, &passes, narrow) {
                     Some(Ok(level)) => levels.push(level),
                     Some(Err(differences)) => return Some(mismatch(seed, &levels, vec![differences])),
                     None => break,
@@ -265,12 +266,15 @@ impl Tester {
         levels: &[Level],
         leaving: &Leaving,
         passes: &[&str],
+        narrow: bool,
     ) -> Option<Result<Level, String>> {
         let (exit, state) = (leaving.exit.as_ref()?, &leaving.state);
         let handover = exit.handover.as_ref()?;
         let parent = &levels[leaving.level];
         let length = 1 + *r.pick(&[1, 3, 8, 8, 30]);
-        let made = side(r, length, levels.len() as u64, state.regs.gpr[4]);
+        let mut made = Maker::new(r, machine::landing(levels.len() as u64 * PLACES), true);
+        made.narrow = narrow;
+        let made = side(made, length, state.regs.gpr[4]);
         let most = *r.pick(&[0, 1, 3, usize::MAX, usize::MAX, usize::MAX]);
         let (lifted, observed) = self.recorded(r, made, state, most);
         let leave = Leave {
@@ -557,9 +561,10 @@ fn perturb(r: &mut Random, state: &mut State) {
 }
 
 /// A lifted root: a loop, or a straight trace that ends somewhere.
-fn root(r: &mut Random, length: u64) -> Trace {
+fn root(r: &mut Random, length: u64, narrow: bool) -> Trace {
     let looping = !r.one_in(4);
     let mut maker = Maker::new(r, machine::landing(0), true);
+    maker.narrow = narrow;
     instructions(&mut maker, length);
     if looping {
         maker.turn();
@@ -581,9 +586,8 @@ fn instructions(maker: &mut Maker<'_>, length: u64) {
 }
 
 /// A lifted side trace.
-fn side(r: &mut Random, length: u64, number: u64, rsp: u64) -> Trace {
-    let links = r.one_in(2);
-    let mut maker = Maker::new(r, machine::landing(number * PLACES), true);
+fn side(mut maker: Maker<'_>, length: u64, rsp: u64) -> Trace {
+    let links = maker.r.one_in(2);
     // It may pop what was pushed before it.
     maker.shallowest = -((TOP - rsp) as i32 / 8);
     instructions(&mut maker, length);
