@@ -460,7 +460,11 @@ impl Maker<'_> {
     }
 
     fn guard(&mut self) {
-        let ty = *self.r.pick(&[Type::I64, Type::I32, Type::I8]);
+        let mut ty = *self.r.pick(&[Type::I64, Type::I32, Type::I8]);
+        let equality = self.narrow && self.r.one_in(2);
+        if equality {
+            ty = Type::I64;
+        }
         let reg = self.data();
         let a = self.read(reg, ty);
         let flags = match self.r.below(3) {
@@ -477,7 +481,7 @@ impl Maker<'_> {
             }
         };
         self.set(Reg::FLAGS, flags);
-        let code = self.r.below(16) as u8;
+        let code = if equality { 4 } else { self.r.below(16) as u8 };
         let condition = self.b.cond(Cond::from_code(code).expect("16 of them"), flags);
         let snapshot = self.snapshot(self.pc);
         let snapshot = self.b.snapshot(snapshot);
