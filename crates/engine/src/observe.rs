@@ -179,7 +179,7 @@ pub fn start(recording: &Recording) -> Machine {
 pub fn machine(grafted: &Grafted, recording: &Recording) -> Machine {
     let Machine { mut regs, recorded, .. } = start(recording);
     let rsp = Reg::RSP.index();
-    regs.gpr[rsp] = regs.gpr[rsp].wrapping_sub_signed(grafted.inherited.private_below);
+    regs.gpr[rsp] = regs.gpr[rsp].wrapping_sub_signed(grafted.inherited.stack);
     let mut machine = Search {
         trace: &grafted.trace,
         values: vec![None; grafted.inherited.from],

@@ -6,7 +6,7 @@
 //! r15 counts the turns, and every place has an address of its own.
 
 use redmagic_ir::eval::{Evaluator, Fault, Left, Regs, SparseMemory};
-use redmagic_ir::{Addr, Builder, Cond, End, MemFlags, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
+use redmagic_ir::{Abi, Addr, Builder, Cond, End, MemFlags, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
 use redmagic_opt::{Constant, ConstantMemory, Input, Optimized};
 
 use crate::random::Random;
@@ -51,20 +51,45 @@ impl ConstantMemory for Table {
 }
 
 const TURNS: Reg = Reg::gpr(15);
-const POINTERS: [Reg; 4] = [Reg::RBX, Reg::RBP, Reg::gpr(12), Reg::gpr(13)];
+/// The registers that hold pointers.
+pub(crate) const POINTERS: [Reg; 4] = [Reg::RBX, Reg::RBP, Reg::gpr(12), Reg::gpr(13)];
 
-struct Maker<'a> {
-    r: &'a mut Random,
-    b: Builder,
+/// Makes traces that look like lifted ones, instruction by instruction.
+pub(crate) struct Maker<'a> {
+    pub(crate) r: &'a mut Random,
+    pub(crate) b: Builder,
     now: Vec<Value>,
     entry: Vec<Value>,
-    pc: u64,
-    depth: i32,
+    /// Where the instruction is that was made last; each takes 16 bytes.
+    pub(crate) pc: u64,
+    /// Pushes without a pop, and the least there may be.
+    pub(crate) depth: i32,
+    pub(crate) shallowest: i32,
     pointers: Vec<Reg>,
+    /// Whether there are vectors, barriers, and more registers.
+    rich: bool,
+    /// Whether accesses are of a few places only, so that many are of the same.
+    pub(crate) narrow: bool,
 }
 
 impl Maker<'_> {
-    fn get(&mut self, reg: Reg) -> Value {
+    pub(crate) fn new(r: &mut Random, pc: u64, rich: bool) -> Maker<'_> {
+        let pointers = POINTERS[..1 + r.below(4) as usize].to_vec();
+        Maker {
+            r,
+            b: Builder::new(),
+            now: vec![Value::NONE; Reg::COUNT],
+            entry: vec![Value::NONE; Reg::COUNT],
+            pc,
+            depth: 0,
+            shallowest: 0,
+            pointers,
+            rich,
+            narrow: false,
+        }
+    }
+
+    pub(crate) fn get(&mut self, reg: Reg) -> Value {
         let i = reg.index();
         if self.now[i].is_none() {
             self.now[i] = self.b.reg(reg);
@@ -73,12 +98,12 @@ impl Maker<'_> {
         self.now[i]
     }
 
-    fn set(&mut self, reg: Reg, value: Value) {
+    pub(crate) fn set(&mut self, reg: Reg, value: Value) {
         self.get(reg);
         self.now[reg.index()] = value;
     }
 
-    fn snapshot(&self, pc: u64) -> Snapshot {
+    pub(crate) fn snapshot(&self, pc: u64) -> Snapshot {
         let changed =
             Reg::all().filter(|r| !self.now[r.index()].is_none() && self.now[r.index()] != self.entry[r.index()]);
         Snapshot {
@@ -91,6 +116,9 @@ impl Maker<'_> {
 
     /// A register for data.
     fn data(&mut self) -> Reg {
+        if self.rich && self.r.one_in(8) {
+            return Reg::R11;
+        }
         *self.r.pick(&[
             Reg::RAX,
             Reg::RCX,
@@ -103,9 +131,15 @@ impl Maker<'_> {
     }
 
     fn address(&mut self, load: bool) -> Addr {
+        if self.narrow && !self.r.one_in(4) {
+            let reg = self.pointers[0];
+            let base = self.get(reg);
+            return Addr::base(base, self.r.below(3) as i32 * 8);
+        }
         let disp = self.r.below(12) as i32 * 4 - 8;
-        match self.r.below(10) {
-            0 => {
+        let kind = self.r.below(if self.rich { 12 } else { 10 });
+        match kind {
+            0 | 10 | 11 => {
                 let base = self.get(Reg::RSP);
                 Addr::base(base, (self.r.below(40) * 8) as i32)
             }
@@ -165,10 +199,17 @@ impl Maker<'_> {
         }
     }
 
-    fn instruction(&mut self) {
+    pub(crate) fn instruction(&mut self) {
         self.pc += 16;
         self.b.origin(self.pc);
-        let ty = *self.r.pick(&[Type::I64, Type::I64, Type::I32, Type::I8, Type::I16]);
+        if self.rich && self.r.one_in(4) {
+            self.vector();
+            return;
+        }
+        let mut ty = *self.r.pick(&[Type::I64, Type::I64, Type::I32, Type::I8, Type::I16]);
+        if self.narrow && self.r.one_in(2) {
+            ty = Type::I64;
+        }
         match self.r.below(20) {
             0..=4 => {
                 self.checkpoint();
@@ -200,7 +241,7 @@ impl Maker<'_> {
                 self.set(Reg::RSP, rsp);
                 self.depth += 1;
             }
-            10 if self.depth > 0 => self.pop(),
+            10 if self.depth > self.shallowest => self.pop(),
             11 => {
                 // A pointer moves, between two places.
                 let reg = *self.r.pick(&self.pointers);
@@ -259,6 +300,132 @@ impl Maker<'_> {
         }
     }
 
+    /// Vectors and floating point in registers; rarely something that ends what is known of memory.
+    fn vector(&mut self) {
+        let xmm = |r: &mut Random| Reg::xmm(r.below(6) as usize * 3);
+        let (to, from) = (xmm(self.r), xmm(self.r));
+        match self.r.below(12) {
+            0 | 1 => {
+                self.checkpoint();
+                let address = self.address(true);
+                let value = self.b.load(Type::V128, address);
+                self.set(to, value);
+            }
+            2 | 3 => {
+                self.checkpoint();
+                let address = self.address(false);
+                let value = self.get(from);
+                self.b.store(Type::V128, value, address);
+            }
+            4 => {
+                self.checkpoint();
+                let address = self.address(true);
+                let ty = *self.r.pick(&[Type::F32, Type::F64]);
+                let low = self.b.load(ty, address);
+                let value = self.b.vzext(ty, low);
+                self.set(to, value);
+            }
+            5 => {
+                self.checkpoint();
+                let address = self.address(false);
+                let ty = *self.r.pick(&[Type::F32, Type::F64]);
+                let vector = self.get(from);
+                let low = self.b.extract(ty, vector, 0);
+                self.b.store(ty, low, address);
+            }
+            6 | 7 => {
+                let (a, b) = (self.get(to), self.get(from));
+                let ty = *self.r.pick(&[Type::F32, Type::F64]);
+                let (x, y) = (self.b.extract(ty, a, 0), self.b.extract(ty, b, 0));
+                let sum = if self.r.one_in(2) {
+                    self.b.fadd(ty, x, y)
+                } else {
+                    self.b.fmul(ty, x, y)
+                };
+                let value = self.b.insert(ty, a, sum, 0);
+                self.set(to, value);
+            }
+            8 => {
+                let (a, b) = (self.get(to), self.get(from));
+                let value = if self.r.one_in(2) {
+                    self.b.paddq(a, b)
+                } else {
+                    self.b.pxor(a, b)
+                };
+                self.set(to, value);
+            }
+            9 => {
+                let reg = self.data();
+                if self.r.one_in(2) {
+                    let value = self.get(reg);
+                    let value = self.b.vzext(Type::I64, value);
+                    self.set(to, value);
+                } else {
+                    let vector = self.get(from);
+                    let value = self.b.extract(Type::I64, vector, 0);
+                    self.set(reg, value);
+                }
+            }
+            10 => {
+                let reg = self.data();
+                let value = self.read(reg, Type::I32);
+                let value = self.b.int_to_f(Type::F64, value);
+                let vector = self.get(to);
+                let value = self.b.insert(Type::F64, vector, value, 0);
+                self.set(to, value);
+            }
+            _ => match self.r.below(8) {
+                0 => {
+                    self.b.fence(6);
+                }
+                1 => {
+                    let mode = self.b.constant(Type::I32, 0x1f80 | u128::from(self.r.below(4)) << 13);
+                    self.b.mxcsr_set(mode);
+                }
+                2 => {
+                    // The address of a place on the stack is put where it can be found.
+                    self.checkpoint();
+                    let rsp = self.get(Reg::RSP);
+                    let address = self.b.lea(Addr::base(rsp, (self.r.below(8) * 8) as i32));
+                    let base = *self.r.pick(&self.pointers);
+                    let base = self.get(base);
+                    self.b.store(Type::I64, address, Addr::base(base, 0));
+                }
+                _ => {
+                    let (a, b) = (self.get(to), self.get(from));
+                    let value = self.b.addpd(a, b);
+                    self.set(to, value);
+                }
+            },
+        }
+    }
+
+    /// A residual call that keeps to the ABI, of code that keeps what the data registers hold small.
+    pub(crate) fn call(&mut self, target: u64, table: u64) {
+        self.pc += 16;
+        self.b.origin(self.pc);
+        let rsp = self.get(Reg::RSP);
+        let back = self.b.int(Type::I64, self.pc + 5);
+        self.b.store(Type::I64, back, Addr::base(rsp, -8));
+        let pushed = self.b.lea(Addr::base(rsp, -8));
+        self.set(Reg::RSP, pushed);
+        let snapshot = self.snapshot(self.pc + 5);
+        let snapshot = self.b.snapshot(snapshot);
+        let target = self.b.int(Type::I64, target);
+        let after = self.b.call(target, Abi::SysV, snapshot);
+        let kept = |reg: Reg| matches!(reg.index(), 3..=5 | 12..16 | 50..);
+        for reg in Reg::all().filter(|reg| !kept(*reg)) {
+            let value = self.b.get(after, reg);
+            self.now[reg.index()] = value;
+            self.entry[reg.index()] = Value::NONE;
+        }
+        let popped = self.b.lea(Addr::base(pushed, 8));
+        self.set(Reg::RSP, popped);
+        // The callee clears r10.
+        let table = self.b.int(Type::I64, table);
+        self.set(Reg::gpr(10), table);
+    }
+
     fn pop(&mut self) {
         self.checkpoint();
         let rsp = self.get(Reg::RSP);
@@ -270,8 +437,34 @@ impl Maker<'_> {
         self.depth -= 1;
     }
 
+    /// The end of a turn: r14 counts down to the exit, r15 up.
+    pub(crate) fn turn(&mut self) {
+        while self.depth > 0 {
+            self.pc += 16;
+            self.pop();
+        }
+        self.pc += 16;
+        let left = self.get(Reg::gpr(14));
+        let one = self.b.int(Type::I64, 1);
+        let less = self.b.sub(Type::I64, left, one);
+        let flags = self.b.flags_sub(Type::I64, left, one);
+        self.set(Reg::gpr(14), less);
+        self.set(Reg::FLAGS, flags);
+        let over = self.b.cond(Cond::E, flags);
+        let snapshot = self.snapshot(self.pc);
+        let snapshot = self.b.snapshot(snapshot);
+        self.b.guard(over, false, snapshot);
+        let turns = self.get(TURNS);
+        let turns = self.b.add(Type::I64, turns, one);
+        self.set(TURNS, turns);
+    }
+
     fn guard(&mut self) {
-        let ty = *self.r.pick(&[Type::I64, Type::I32, Type::I8]);
+        let mut ty = *self.r.pick(&[Type::I64, Type::I32, Type::I8]);
+        let equality = self.narrow && self.r.one_in(2);
+        if equality {
+            ty = Type::I64;
+        }
         let reg = self.data();
         let a = self.read(reg, ty);
         let flags = match self.r.below(3) {
@@ -288,7 +481,7 @@ impl Maker<'_> {
             }
         };
         self.set(Reg::FLAGS, flags);
-        let code = self.r.below(16) as u8;
+        let code = if equality { 4 } else { self.r.below(16) as u8 };
         let condition = self.b.cond(Cond::from_code(code).expect("16 of them"), flags);
         let snapshot = self.snapshot(self.pc);
         let snapshot = self.b.snapshot(snapshot);
@@ -299,38 +492,11 @@ impl Maker<'_> {
 /// Makes a case.
 pub fn case(r: &mut Random) -> Case {
     let length = 4 + r.below(40);
-    let pointers = POINTERS[..1 + r.below(4) as usize].to_vec();
-    let mut maker = Maker {
-        r,
-        b: Builder::new(),
-        now: vec![Value::NONE; Reg::COUNT],
-        entry: vec![Value::NONE; Reg::COUNT],
-        pc: START,
-        depth: 0,
-        pointers,
-    };
+    let mut maker = Maker::new(r, START, false);
     for _ in 0..length {
         maker.instruction();
     }
-    while maker.depth > 0 {
-        maker.pc += 16;
-        maker.pop();
-    }
-    // r14 counts down to the exit, r15 up.
-    maker.pc += 16;
-    let left = maker.get(Reg::gpr(14));
-    let one = maker.b.int(Type::I64, 1);
-    let less = maker.b.sub(Type::I64, left, one);
-    let flags = maker.b.flags_sub(Type::I64, left, one);
-    maker.set(Reg::gpr(14), less);
-    maker.set(Reg::FLAGS, flags);
-    let over = maker.b.cond(Cond::E, flags);
-    let snapshot = maker.snapshot(maker.pc);
-    let snapshot = maker.b.snapshot(snapshot);
-    maker.b.guard(over, false, snapshot);
-    let turns = maker.get(TURNS);
-    let turns = maker.b.add(Type::I64, turns, one);
-    maker.set(TURNS, turns);
+    maker.turn();
     let end = maker.snapshot(START);
     let trace = std::mem::take(&mut maker.b).finish(End::Repeat { snapshot: end });
     let r = maker.r;

@@ -7,9 +7,11 @@
 //! * `lift`: [`lift()`], x86 instructions to a trace.
 //! * `eval`: [`eval()`], a trace and a state to the state after it.
 //! * `opt`: [`opt()`], a trace through the optimiser.
+//! * `graft`: [`graft()`], a side trace behind its parent.
 //! * `copy`, `emit`: the two tiers that make code; their driver is a test of `crates/emit`.
 
 mod eval;
+mod graft;
 mod lift;
 mod opt;
 mod reference;
@@ -19,6 +21,7 @@ use std::path::Path;
 use redmagic_ir::{Trace, parse, verify};
 
 pub use eval::eval;
+pub use graft::graft;
 pub use lift::lift;
 pub use opt::opt;
 pub use reference::check_reference;

@@ -1,6 +1,6 @@
 //! Emitted code against the evaluator, on random traces.
 
-use redmagic_filetests::emit::campaign;
+use redmagic_filetests::emit::{campaign, graft};
 
 const CASES: u64 = 10_000;
 
@@ -25,4 +25,29 @@ fn code_and_evaluator_agree_with_a_fresh_seed() {
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap();
     agree(now.as_nanos() as u64 >> 8);
+}
+
+const GRAFTED: u64 = 1_000;
+
+fn grafted_agree(seed: u64) {
+    println!("seed {seed}: to repeat it, scripts/fuzz graft --seed {seed} --cases {GRAFTED}");
+    let report = graft::campaign(seed, GRAFTED).unwrap();
+    println!("{}{}", report.mismatches, report.summary);
+    assert_eq!(report.crashed, None, "the process that ran this case ended");
+    assert_eq!(report.count, 0, "traces and code are above");
+    // Each case has a few side traces, and each of those runs a few times.
+    assert!(report.compared > GRAFTED * 3);
+}
+
+#[test]
+fn grafted_side_traces_and_evaluator_agree_with_a_fixed_seed() {
+    grafted_agree(1);
+}
+
+#[test]
+fn grafted_side_traces_and_evaluator_agree_with_a_fresh_seed() {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    grafted_agree(now.as_nanos() as u64 >> 8);
 }

@@ -23,6 +23,11 @@ fn opt() {
 }
 
 #[test]
+fn graft() {
+    text::check("graft", text::graft);
+}
+
+#[test]
 fn the_documentation_has_every_operation() {
     text::check_reference();
 }

@@ -457,6 +457,7 @@ impl<'a> Cx<'a> {
         self.guard_entry();
         if let Some(inherited) = self.input.inherited {
             self.memory.facts.private_below = inherited.private_below;
+            self.memory.facts.red_zone_known = inherited.red_zone_known;
         }
         for (index, op) in trace.ops.iter().enumerate() {
             if let Some(inherited) = self.input.inherited.filter(|inherited| inherited.from == index) {

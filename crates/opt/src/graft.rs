@@ -81,8 +81,12 @@ pub struct Inherited {
     pub memory: Vec<(Place, Value)>,
     /// What does not overlap.
     pub apart: Vec<Fact>,
+    /// How far the stack pointer of the original code is above the machine's.
+    pub stack: i64,
     /// Native stack below this displacement from the entry's stack pointer is private until an address escapes.
     pub private_below: i64,
+    /// Whether an address in the red zone may be known elsewhere, so that it is not private.
+    pub red_zone_known: bool,
 }
 
 /// Puts `side`, a lifted trace that begins at an exit of `parent`, behind it. `entry` gives what the registers of the
@@ -114,6 +118,8 @@ pub fn graft(
     for reg in Reg::all() {
         let value = match snapshot.get(reg) {
             Some(_) if reg == Reg::FLAGS && leave.flags => graft.machine(reg),
+            // No trace moves values through these: at every exit they are what they are to be.
+            _ if is_pinned(reg) => graft.machine(reg),
             Some(value) => graft.value(value, 0)?,
             None => graft.entry(reg)?,
         };
@@ -147,10 +153,13 @@ pub fn graft(
         graft.b.store(ty, value, Addr::base(base, disp));
     }
     let rsp = state[Reg::RSP.index()];
-    let private_below = match graft.b.trace().ops.get(rsp.as_op()?)? {
+    let stack = match graft.b.trace().ops.get(rsp.as_op()?)? {
         op if op.code == Opcode::Add => graft.b.trace().constant(op.args[1])? as i64,
         _ => 0,
     };
+    // A leaf function's own variables may be there.
+    let red_zone_known = parent.lasting.facts.red_zone_known
+        || Stack::of(old, parent.lasting.facts.private_below).escaped_below(old, leave.at, stack - leave.frame);
     let from = graft.b.len();
     graft.observed.resize(from, None);
     let (trace, observed) = follow(graft, &state, side, observed);
@@ -161,7 +170,9 @@ pub fn graft(
             from,
             memory,
             apart,
-            private_below,
+            stack,
+            private_below: if red_zone_known { stack - 128 } else { stack },
+            red_zone_known,
         },
     })
 }
@@ -185,6 +196,11 @@ impl Graft<'_> {
     fn machine(&mut self, reg: Reg) -> Value {
         let b = &mut self.b;
         *self.registers.entry(reg).or_insert_with(|| b.reg(reg))
+    }
+
+    fn dead_flags(&mut self) -> Value {
+        let any = self.b.constant(Type::Flags, 0);
+        self.b.flags_undef(any)
     }
 
     /// An address of the machine's stack.
@@ -212,21 +228,18 @@ impl Graft<'_> {
         if reg == Reg::RSP {
             return Some(self.stack(self.leave.frame));
         }
-        if !reg.is_gpr() && !reg.is_xmm() && reg != Reg::FLAGS {
+        if is_pinned(reg) {
             return Some(self.machine(reg));
         }
-        if reg == Reg::FLAGS {
-            return self.anchor.then(|| {
-                let any = self.b.constant(Type::Flags, 0);
-                self.b.flags_undef(any)
-            });
+        if reg == Reg::FLAGS && self.anchor {
+            return Some(self.dead_flags());
         }
+        // An operation that reads it is where it is, unless nothing needs that operation.
         let read = |op: &Op| op.code == Opcode::Reg && op.reg() == Some(reg);
-        let id = match self.old.ops.iter().position(read) {
-            Some(index) => self.leave.shared[index],
-            None => (self.old.ops.len() + reg.index()) as u32,
-        };
-        let home = *self.homes.get(&id)?;
+        let by_operation = self.old.ops.iter().position(read).map(|index| self.leave.shared[index]);
+        let unread = (self.old.ops.len() + reg.index()) as u32;
+        let mut homes = by_operation.into_iter().chain([unread]);
+        let home = homes.find_map(|id| self.homes.get(&id).copied())?;
         self.at_home(home, reg.ty(), 16)
     }
 
@@ -260,11 +273,20 @@ impl Graft<'_> {
             return self.at_home(*home, op.result(), bytes);
         }
         match op.code {
-            Opcode::Reg => return self.entry(op.reg()?).filter(|_| op.result() != Type::Flags),
+            Opcode::Reg => return self.entry(op.reg()?),
+            Opcode::Get if op.result() == Type::Flags => {
+                let tuple = op.args[0].as_op()?;
+                return (self.old.ops[tuple].code == Opcode::Call).then(|| self.dead_flags());
+            }
             Opcode::Load if self.leave.loads.contains(&(index as u32)) => {}
             Opcode::Phi | Opcode::Get | Opcode::LoopHead => return None,
             _ if depth >= DEEPEST || !matches!(op.code.effects(), Effects::PURE | Effects::FP) => return None,
             _ => {}
+        }
+        // With another rounding mode it would be another value.
+        let sets_mode = |op: &Op| op.code.effects().has(Effects::FP) && op.code.effects().has(Effects::BARRIER);
+        if op.code.effects() == Effects::FP && self.old.ops[index..].iter().any(sets_mode) {
+            return None;
         }
         let mut op = *op;
         for arg in &mut op.args {
@@ -284,6 +306,8 @@ impl Graft<'_> {
                     Type::I64 | Type::V128 => Some(whole),
                     Type::I8 | Type::I16 | Type::I32 => Some(self.b.trunc(ty, whole)),
                     Type::F32 | Type::F64 => Some(self.b.push_op(Opcode::Extract, ty, 0, &[whole])),
+                    // Flags that are kept are kept as images.
+                    Type::Flags => Some(self.b.flags_of(whole)),
                     _ => None,
                 }
             }
@@ -297,6 +321,10 @@ impl Graft<'_> {
                     }
                     Type::I8 | Type::I16 | Type::I32 | Type::I64 | Type::F32 | Type::F64 | Type::V128 => {
                         Some(self.b.load(ty, Addr::base(rsp, disp)))
+                    }
+                    Type::Flags => {
+                        let image = self.b.load(Type::I64, Addr::base(rsp, disp));
+                        Some(self.b.flags_of(image))
                     }
                     _ => None,
                 }
@@ -322,6 +350,11 @@ impl Graft<'_> {
             ..*place
         })
     }
+}
+
+/// Whether a register is one that traces do not move values through.
+fn is_pinned(reg: Reg) -> bool {
+    !reg.is_gpr() && !reg.is_xmm() && reg != Reg::FLAGS
 }
 
 /// How far a value is from the stack pointer at the entry, if it is a constant away from it.
@@ -365,6 +398,10 @@ fn follow(
     let complete = |b: &mut Builder, values: &[Value], snapshot: &Snapshot| {
         let mut new = snapshot.clone();
         new.regs.clear();
+        for store in &mut new.stores {
+            store.value = map(b, values, store.value);
+            store.base = map(b, values, store.base);
+        }
         for reg in Reg::all() {
             match snapshot.get(reg) {
                 Some(value) => new.regs.push((reg, map(b, values, value))),

@@ -95,7 +95,7 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
                     }
                     continue;
                 }
-                dead.retain(|dead| stack.apart(facts, index, &dead.place, &at));
+                dead.retain_mut(|dead| stack.leaves(facts, index, &mut dead.place, &at));
                 if base.is_some() {
                     dead.push(Dead {
                         place: Range::Place(at),
@@ -105,7 +105,7 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
             }
             Opcode::Load => {
                 let at = place(&op).expect("a load has a place");
-                dead.retain(|dead| stack.apart(facts, index, &dead.place, &at));
+                dead.retain_mut(|dead| stack.leaves(facts, index, &mut dead.place, &at));
             }
             _ => {
                 let effects = op.code.effects();
@@ -167,6 +167,23 @@ impl Stack {
         }
     }
 
+    /// Whether an address below this displacement from the stack pointer at the entry may be known elsewhere before
+    /// operation `at`. What is below the stack pointer of a call is not the caller's.
+    pub(crate) fn escaped_below(&self, trace: &Trace, at: usize, depth: i64) -> bool {
+        let below = |value: &Value| !value.is_none() && self.offset(trace, *value).is_some_and(|offset| offset < depth);
+        let looping = trace.ops[..at].iter().any(|op| op.code == Opcode::LoopHead);
+        let ops = if looping { trace.ops.len() } else { at };
+        trace.ops[..ops].iter().enumerate().any(|(index, op)| match op.code {
+            Opcode::Call => false,
+            Opcode::Native => {
+                let mut inputs = trace.natives[op.aux as usize].inputs.iter();
+                inputs.any(|(reg, value)| *reg != Reg::RSP && below(value))
+            }
+            Opcode::Store => below(&op.args[0]),
+            _ => self.escapes_at(trace, index) && op.operands().iter().any(below),
+        })
+    }
+
     /// How far a value is from the stack pointer at the entry.
     fn offset(&self, trace: &Trace, mut value: Value) -> Option<i64> {
         let mut sum = 0i64;
@@ -205,6 +222,17 @@ impl Stack {
         }
     }
 
+    /// Whether an access to `place` at operation `at` leaves something of dead bytes alone: what is left of them then.
+    fn leaves(&self, facts: &Facts, at: usize, range: &mut Range, place: &Place) -> bool {
+        if let Range::StackBelow(depth) = range
+            && !self.is_stack(&place.root)
+        {
+            // Frames that were there before the trace may be accessed by addresses from then.
+            *depth = (*depth).min(self.private_below);
+        }
+        self.apart(facts, at, range, place)
+    }
+
     /// Whether two places do not overlap, as far as that is known before operation `at`.
     pub(crate) fn places_apart(&self, facts: &Facts, at: usize, one: &Place, two: &Place) -> bool {
         self.apart(facts, at, &Range::Place(*one), two)
@@ -227,12 +255,11 @@ impl Stack {
                     || private(place, by.root.parts().any(|part| Some(part) == self.pointer))
                     || facts.apart(at, by, place)
             }
-            // Dead stack: what else could be there?
             Range::StackBelow(depth) => {
                 if self.is_stack(&place.root) {
                     i64::from(place.disp) >= *depth
                 } else {
-                    at < self.escapes && !uses_stack
+                    *depth <= self.private_below && at < self.escapes && !uses_stack
                 }
             }
         }

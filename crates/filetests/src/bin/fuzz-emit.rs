@@ -1,10 +1,11 @@
-//! Compares emitted code with the evaluator on random traces until stopped. `scripts/fuzz emit` runs it.
+//! Compares emitted code with the evaluator on random traces until stopped. `scripts/fuzz emit` runs it, and
+//! `scripts/fuzz graft` with `--graft`.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use redmagic_filetests::emit::campaign;
+use redmagic_filetests::emit::{campaign, graft};
 
 /// Random traces, compiled and run by the processor, and evaluated. Mismatches are printed with trace and code. Exits
 /// with 1 if there were any.
@@ -19,6 +20,9 @@ struct Arguments {
     /// Stop after this many seconds.
     #[arg(long)]
     seconds: Option<u64>,
+    /// Traces, and side traces that go on where they are left.
+    #[arg(long)]
+    graft: bool,
     /// Stop after this many mismatches.
     #[arg(long, default_value_t = 10)]
     mismatches: u64,
@@ -46,7 +50,8 @@ fn main() -> Result<()> {
     };
     while more(done, mismatches) {
         let count = arguments.cases.map_or(BATCH, |n| BATCH.min(n - done));
-        let report = campaign(first + done, count).context("starting the process that runs the cases")?;
+        let run = if arguments.graft { graft::campaign } else { campaign };
+        let report = run(first + done, count).context("starting the process that runs the cases")?;
         done += count;
         compared += report.compared;
         mismatches += report.count;

@@ -309,6 +309,36 @@ impl Machine {
         }
     }
 
+    /// Puts code and data at these addresses, within [`CODE`] and [`DATA`].
+    pub fn put(&mut self, base: u64, code: &[u8], data_base: u64, data: &[u64]) {
+        assert!(base >= CODE && base + code.len() as u64 <= CODE + CODE_SIZE as u64);
+        assert!(data_base >= DATA && data_base + 8 * data.len() as u64 <= DATA + DATA_SIZE as u64);
+        write(base, code);
+        for (i, word) in data.iter().enumerate() {
+            write(data_base + 8 * i as u64, &word.to_le_bytes());
+        }
+    }
+
+    /// Changes a word of data.
+    pub fn set_word(&mut self, addr: u64, word: u64) {
+        assert!((DATA..DATA + DATA_SIZE as u64 - 7).contains(&addr));
+        write(addr, &word.to_le_bytes());
+    }
+
+    /// Sets the counters of the first `count` exits to 1,000,000.
+    pub fn reset_counters(&mut self, count: u32) {
+        assert!(count as usize * 4 <= COUNTERS_SIZE);
+        for i in 0..u64::from(count) {
+            write(COUNTERS + 4 * i, &1_000_000u32.to_le_bytes());
+        }
+    }
+
+    /// How often an exit was taken since then.
+    pub fn taken(&self, exit: u32) -> u32 {
+        assert!((exit as usize) < COUNTERS_SIZE / 4);
+        1_000_000 - u32::from_le_bytes(read(COUNTERS + 4 * u64::from(exit)))
+    }
+
     /// The stack and the memory that the code may use.
     pub fn memory(&mut self) -> (&mut [u8], &mut [u8]) {
         // SAFETY: both mappings live as long as the process, nothing else refers to them, and they do not overlap.

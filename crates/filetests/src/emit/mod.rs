@@ -5,6 +5,7 @@
 //! fail are turned round first, a few times, so that most traces run far.
 
 pub mod generate;
+pub mod graft;
 pub mod machine;
 pub mod reduce;
 
@@ -123,6 +124,8 @@ impl Host for Evaluated {
             self.store(BUFFER + 8 + 8 * i as u64, &word.to_le_bytes())?;
         }
         machine::called(abi == Abi::SysV, regs);
+        // Dead at the return.
+        regs.undefined_flags = STATUS;
         Ok(())
     }
 }
@@ -470,11 +473,16 @@ pub struct Report {
     pub compared: u64,
 }
 
-/// Runs cases `first..first + count` in a child: code that goes wrong may take its process with it.
+/// Runs cases of random traces; see [`Tester`]. In a child: code that goes wrong may take its process with it.
 ///
 /// # Errors
 /// When the child cannot be made.
 pub fn campaign(first: u64, count: u64) -> io::Result<Report> {
+    in_child(first, count, child)
+}
+
+/// Runs cases `first..first + count` in a child, which writes what it comes to.
+fn in_child(first: u64, count: u64, child: fn(u64, u64, &mut std::fs::File) -> io::Result<()>) -> io::Result<Report> {
     let mut pipe = [0; 2];
     // SAFETY: the pointer is to a local of two descriptors.
     if unsafe { libc::pipe(pipe.as_mut_ptr()) } < 0 {

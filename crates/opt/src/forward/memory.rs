@@ -120,6 +120,8 @@ pub struct Facts {
     about: FxHashMap<Root, Vec<u32>>,
     /// Native stack below this displacement from the entry's stack pointer is private until an address of it escapes.
     pub(crate) private_below: i64,
+    /// See [`crate::graft::Inherited::red_zone_known`].
+    pub(crate) red_zone_known: bool,
 }
 
 /// What is known of a finished trace.
