@@ -57,7 +57,13 @@ fn a_side_trace_is_one_store_into_the_exits_slot() {
     assert_eq!(job.origin, Origin::Side { exit: 0, parent: root });
     let side = recording(vec![inst(TEXT + 0x10a, &[0x90], TEXT + 0x10b)], end_at(key(1)));
     let trace = world.install(&job, &side);
-    assert_eq!(world.word(exit.slot), world.engine.graph().traces[trace as usize].body);
+    // It goes on where the parent is left, before the stub, which stays for whoever withdraws.
+    let handover = exit.handover.expect("the parent is optimised");
+    assert_eq!(
+        world.word(handover.slot),
+        world.engine.graph().traces[trace as usize].body
+    );
+    assert_eq!(world.word(exit.slot), counting);
     assert_eq!(world.engine.graph().traces[trace as usize].root, root);
     for number in world.engine.graph().traces[trace as usize].exits.clone() {
         assert_eq!(
