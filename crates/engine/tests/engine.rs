@@ -435,6 +435,8 @@ fn withdrawing_leaves_no_way_in_and_no_loop() {
     assert_eq!(world.word(slot.address), slot.native);
     for exit in world.engine.graph().exits.clone() {
         assert_eq!(world.word(exit.slot), exit.target);
+        let handover = exit.handover.expect("both traces are optimised");
+        assert_eq!(world.word(handover.slot), handover.found.stub);
     }
 }
 
