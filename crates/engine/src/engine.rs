@@ -89,6 +89,12 @@ pub struct Job {
 #[error("{0}; the program has overwritten the memory it shares with redmagicd")]
 pub struct Hostile(pub String);
 
+/// What a counter is set to whose thread has asked while the recorder was busy, `busied` times before: each time twice as
+/// much, since each question holds the thread up for as long as some thousand turns of a short loop take.
+fn soon_again(hot: i32, least: i32, busied: u32) -> i32 {
+    hot.max(least).saturating_mul(1 << busied.min(6)).min(NEVER)
+}
+
 /// How far a counter has come down.
 fn taken(armed: i32, left: i32) -> u64 {
     u64::try_from(armed.saturating_sub(left.max(0))).unwrap_or(0)
@@ -388,13 +394,18 @@ impl Engine {
                 self.set_hotness(key.id, NEVER);
             }
             AnchorState::Compiled(_) => self.set_hotness(key.id, self.hot_loop(aborts)),
-            AnchorState::Cold if soon => self.set_hotness(key.id, self.hot_loop(aborts).max(SOON * LOOP_WEIGHT)),
+            AnchorState::Cold if soon => {
+                let busied = anchor.busied;
+                anchor.busied += 1;
+                self.set_hotness(key.id, soon_again(self.hot_loop(aborts), SOON * LOOP_WEIGHT, busied));
+            }
             AnchorState::Cold if wait => {
                 anchor.put_off = put_off;
                 self.set_hotness(key.id, self.hot_loop(aborts + shift));
             }
             AnchorState::Cold => {
                 anchor.put_off = 0;
+                anchor.busied = 0;
                 return Decision::Record(Job {
                     origin: Origin::Root(key),
                     api,
@@ -439,8 +450,10 @@ impl Engine {
             return Decision::Run;
         }
         if soon {
-            let aborts = self.graph.exits[number as usize].aborts;
-            self.set_exit_counter(number, self.hot_exit(aborts).max(SOON));
+            let exit = &mut self.graph.exits[number as usize];
+            let (aborts, busied) = (exit.aborts, exit.busied);
+            exit.busied += 1;
+            self.set_exit_counter(number, soon_again(self.hot_exit(aborts), SOON, busied));
             return Decision::Run;
         }
         if wait {
@@ -452,6 +465,7 @@ impl Engine {
             return Decision::Run;
         }
         self.graph.exits[number as usize].put_off = 0;
+        self.graph.exits[number as usize].busied = 0;
         // The root of a tree starts at an anchor.
         let Origin::Root(key) = root.origin else {
             return Decision::Run;

@@ -52,6 +52,8 @@ pub struct Anchor {
     pub aborts: u64,
     /// Times it was put off since the last recording.
     pub put_off: u64,
+    /// Times it asked since then while the recorder was busy.
+    pub busied: u32,
     /// The last abort's reason.
     pub last_abort: Option<Abort>,
     /// Recordings that came to nothing, by reason; those that taught something are counted too.
@@ -158,6 +160,8 @@ pub struct ExitState {
     pub last_abort: Option<Abort>,
     /// Times it was put off since the last recording.
     pub put_off: u64,
+    /// Times it asked since then while the recorder was busy.
+    pub busied: u32,
     /// What a trace that goes on from here finds, and the operation of the parent that leaves.
     pub handover: Option<Arc<HandoverState>>,
     /// What its counter was set to, and how often it was taken before that. Nothing is counted once it has a side trace
@@ -201,6 +205,7 @@ impl Graph {
             state: AnchorState::Cold,
             aborts: 0,
             put_off: 0,
+            busied: 0,
             last_abort: None,
             reasons: BTreeMap::new(),
             slot: None,

@@ -252,16 +252,21 @@ fn who_is_put_off_asks_less_often_each_time() {
 }
 
 #[test]
-fn who_comes_while_another_is_recorded_asks_again_as_soon() {
+fn who_comes_while_another_is_recorded_asks_again_ever_more_seldom() {
     let mut world = World::new(Params {
         hotloop: 10,
         ..Params::default()
     });
-    for _ in 1..4 {
+    for asked in 0..9 {
         let decision = world.engine.decide(anchor(key(2)), true).unwrap();
         assert!(matches!(decision, Decision::Run));
-        assert_eq!(world.hotness(key(2).id), 128 * 8);
+        assert_eq!(world.hotness(key(2).id), (128 << asked.min(6)) * 8);
     }
+    // It is forgotten when it has its turn.
+    let job = record(&mut world, anchor(key(2)));
+    world.fail(&job, Abort::LoopLeft);
+    world.engine.decide(anchor(key(2)), true).unwrap();
+    assert_eq!(world.hotness(key(2).id), 128 * 8);
 }
 
 #[test]
