@@ -38,6 +38,10 @@ class BuildError(Exception):
     """One line for the user: what failed and what to do."""
 
 
+class Unavailable(BuildError):
+    """The sources cannot be had from here."""
+
+
 def check_tools():
     for tool, package in TOOLS.items():
         if shutil.which(tool) is None:
@@ -97,7 +101,7 @@ def fetch(recipe):
             return kept
         kept.unlink()
     if shutil.which("apt-get") is None:
-        raise BuildError(f"apt-get is missing: get {recipe['tarball']} elsewhere and name it with --tarball")
+        raise Unavailable(f"apt-get is missing: get {recipe['tarball']} elsewhere and name it with --tarball")
     kept.parent.mkdir(parents=True, exist_ok=True)
     suite = recipe["suite"]
     with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
@@ -115,13 +119,16 @@ def fetch(recipe):
             "APT::Sandbox::User": "",
         }
         apt = ["apt-get", "-q", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
-        run([*apt, "update"])
-        # The Debian part of the package is not needed, and sometimes missing from mirrors.
-        run([*apt, "source", "--download-only", "--tar-only", recipe["package"]], cwd=work / "got")
+        try:
+            run([*apt, "update"])
+            # The Debian part of the package is not needed, and sometimes missing from mirrors.
+            run([*apt, "source", "--download-only", "--tar-only", recipe["package"]], cwd=work / "got")
+        except BuildError as error:
+            raise Unavailable(f"{error}\nget {recipe['tarball']} elsewhere and name it with --tarball") from error
         got = work / "got" / recipe["tarball"]
         if not got.is_file():
             found = ", ".join(p.name for p in (work / "got").iterdir()) or "nothing"
-            raise BuildError(f"the source package {recipe['package']} has no {recipe['tarball']} any more ({found}); name one with --tarball")
+            raise Unavailable(f"the source package {recipe['package']} has no {recipe['tarball']} any more ({found}); name one with --tarball")
         check_tarball(got, recipe)
         os.replace(got, kept)
     return kept
@@ -268,6 +275,9 @@ def main(root, arguments):
     given = parser.parse_args(arguments)
     try:
         build(root, pgo=given.pgo, tarball=given.tarball, tree=given.tree, jobs=given.jobs)
+    except Unavailable as error:
+        print(f"build-cpython: {error}", file=sys.stderr)
+        return 3
     except BuildError as error:
         print(f"build-cpython: {error}", file=sys.stderr)
         return 1
