@@ -251,13 +251,13 @@ def recording(root, arguments):
         size = [str(OVERHEAD_SIZES[program.stem])] if program.stem in OVERHEAD_SIZES and not arguments.full else []
         command = [redmagic, "run", "--stats", "{stats}", "--", lua["annotated"], program, *size]
         # Both ways: the thread waits for its steps too, so that the pauses are measured in runs of their own.
-        both = run_once(command, env={"REDMAGIC_RECORDER": "2", "REDMAGIC_RECORDSHARE": "100"}, stats=True).stats
+        both = run_once(command, env={"REDMAGIC_AFTER": "0", "REDMAGIC_RECORDER": "2", "REDMAGIC_RECORDSHARE": "100"}, stats=True).stats
         waits, stepped = [], 0
         for _ in range(arguments.runs):
-            alone = run_once(command, stats=True).stats
+            alone = run_once(command, env={"REDMAGIC_AFTER": "0"}, stats=True).stats
             waits += alone.get("pauses_us", [])
             stepped += alone.get("stepped", 0)
-        if not both or both["emulated_ns"] == 0 or both["stepped_ns"] == 0:
+        if not both or both.get("emulated_ns", 0) == 0 or both["stepped_ns"] == 0:
             broken.append(program.stem)
             print(f"{program.stem:<16} nothing was recorded both ways", flush=True)
             continue

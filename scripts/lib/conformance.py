@@ -19,7 +19,7 @@ from targets import MissingBuild, header, redmagic_path
 # Mode, environment that makes it. In `hot` whatever runs twice is recorded, as far as the
 # share of run time allows that may go into recording; in `eager` that limit is gone too.
 MODES = {
-    "default": {},
+    "default": {"REDMAGIC_AFTER": "0"},
     "hot": {"REDMAGIC_AFTER": "0", "REDMAGIC_VERIFY": "1", "REDMAGIC_HOTLOOP": "2", "REDMAGIC_HOTEXIT": "1"},
     "eager": {"REDMAGIC_AFTER": "0", "REDMAGIC_VERIFY": "1", "REDMAGIC_HOTLOOP": "2", "REDMAGIC_HOTEXIT": "1", "REDMAGIC_RECORDFREE": "1000000"},
     # Every trace is recorded by both recorders, which must agree.
