@@ -109,18 +109,12 @@ pub fn saved_facts(recording: &Recording) -> (Declarations, Vec<std::ops::Range<
 
 /// Registers that hold the id of a root's anchor at its start.
 pub fn entry_registers(recording: &Recording, id: u64) -> Vec<(Reg, u64)> {
-    [
-        Reg::RBX,
-        Reg::RBP,
-        Reg::gpr(12),
-        Reg::gpr(13),
-        Reg::gpr(14),
-        Reg::gpr(15),
-    ]
-    .into_iter()
-    .filter(|reg| recording.start.gpr[reg.index()] == id)
-    .map(|reg| (reg, id))
-    .collect()
+    let holds = |reg: &Reg| recording.start.gpr[reg.index()] == id;
+    Reg::CALLEE_SAVED
+        .into_iter()
+        .filter(holds)
+        .map(|reg| (reg, id))
+        .collect()
 }
 
 /// Where a trace begins, and what leads back there.

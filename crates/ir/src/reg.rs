@@ -181,6 +181,18 @@ impl fmt::Display for Cond {
     }
 }
 
+impl Reg {
+    /// The general registers that a callee keeps under the System V ABI, besides rsp.
+    pub const CALLEE_SAVED: [Reg; 6] = [
+        Reg::RBX,
+        Reg::RBP,
+        Reg::gpr(12),
+        Reg::gpr(13),
+        Reg::gpr(14),
+        Reg::gpr(15),
+    ];
+}
+
 /// Where the machine code of a trace keeps a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Home {

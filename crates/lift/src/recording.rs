@@ -251,15 +251,7 @@ fn residual(lifter: &mut Lifter, instruction: &Instruction, target: u64, back: u
 /// Whether a register is after a call what it was before; rsp is but for the return address.
 fn keeps(abi: Abi, reg: Reg) -> bool {
     const THREAD: [Reg; 2] = [Reg::FS_BASE, Reg::GS_BASE];
-    const SAVED: [Reg; 6] = [
-        Reg::RBX,
-        Reg::RBP,
-        Reg::gpr(12),
-        Reg::gpr(13),
-        Reg::gpr(14),
-        Reg::gpr(15),
-    ];
-    reg == Reg::RSP || THREAD.contains(&reg) || abi == Abi::SysV && SAVED.contains(&reg)
+    reg == Reg::RSP || THREAD.contains(&reg) || abi == Abi::SysV && Reg::CALLEE_SAVED.contains(&reg)
 }
 
 fn skipped(lifter: &mut Lifter, instruction: &Instruction, back: u64, argument: Option<u64>, result: Answer) {

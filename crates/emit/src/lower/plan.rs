@@ -704,5 +704,5 @@ fn writes_memory(code: Opcode) -> bool {
 
 /// Which registers a callee keeps.
 pub(super) fn saved(abi: Abi, reg: Reg) -> bool {
-    abi == Abi::SysV && matches!(reg.index(), 3 | 5 | 12..16)
+    abi == Abi::SysV && Reg::CALLEE_SAVED.contains(&reg)
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use redmagic_emit::copy::{self, Compiled, CopyError, End as CopyEnd, Environment, Op, Start, ThreadOffsets};
 use redmagic_emit::exits::ExitEnvironment;
 use redmagic_emit::lower::{self, Target, Targets};
+use redmagic_ir::Reg;
 use redmagic_opt::graft;
 use redmagic_proto::ApiFn;
 use redmagic_proto::control::EXIT_COUNTERS;
@@ -512,17 +513,8 @@ impl Draft {
             // The trace would have to go past the call that ends it.
             Link::Native(_) => return Err(NotOptimised::Forced),
         };
-        let facts = Facts {
-            declared: &self.declared,
-            read_only: &self.read_only,
-            generation: (self.generation_address, self.valid),
-        };
-        let entry = match job.origin {
-            Origin::Root(key) if self.declared.constant_at(key.id).is_some() => {
-                optimise::entry_registers(recording, key.id)
-            }
-            _ => Vec::new(),
-        };
+        let facts = self.facts();
+        let entry = self.entry(job, recording);
         let place = optimise::Place {
             entry: &entry,
             start: job.ip,
@@ -648,23 +640,29 @@ impl Draft {
         if self.params.fold == 0 || !self.current {
             return None;
         }
-        let start: Vec<(u8, u64)> = match job.origin {
-            Origin::Root(key) if self.declared.constant_at(key.id).is_some() => {
-                let preserved = [3u8, 5, 12, 13, 14, 15];
-                let registers = preserved
-                    .into_iter()
-                    .filter(|r| recording.start.gpr[usize::from(*r)] == key.id);
-                registers.map(|r| (r, key.id)).collect()
-            }
-            _ => Vec::new(),
-        };
-        let facts = Facts {
+        let entry = self.entry(job, recording);
+        let start: Vec<(u8, u64)> = entry.iter().map(|(reg, id)| (reg.index() as u8, *id)).collect();
+        let native = matches!(self.link, Link::Native(_));
+        Some(fold::fold(recording, ops, &start, job.ip, native, &self.facts()))
+    }
+
+    /// What may be relied on.
+    fn facts(&self) -> Facts<'_> {
+        Facts {
             declared: &self.declared,
             read_only: &self.read_only,
             generation: (self.generation_address, self.valid),
-        };
-        let native = matches!(self.link, Link::Native(_));
-        Some(fold::fold(recording, ops, &start, job.ip, native, &facts))
+        }
+    }
+
+    /// The registers that hold the id of a root's anchor at its entry, if the id lies in constant memory.
+    fn entry(&self, job: &Job, recording: &Recording) -> Vec<(Reg, u64)> {
+        match job.origin {
+            Origin::Root(key) if self.declared.constant_at(key.id).is_some() => {
+                optimise::entry_registers(recording, key.id)
+            }
+            _ => Vec::new(),
+        }
     }
 }
 
