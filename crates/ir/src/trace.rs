@@ -281,6 +281,19 @@ impl Snapshot {
             .ok()
             .map(|i| self.regs[i].1)
     }
+
+    /// The values that it refers to: those of registers, then value and base of each store.
+    pub fn values(&self) -> impl Iterator<Item = Value> + '_ {
+        let regs = self.regs.iter().map(|(_, value)| *value);
+        regs.chain(self.stores.iter().flat_map(|store| [store.value, store.base]))
+    }
+
+    /// The same, to be changed.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Value> {
+        let regs = self.regs.iter_mut().map(|(_, value)| value);
+        let stores = self.stores.iter_mut();
+        regs.chain(stores.flat_map(|store| [&mut store.value, &mut store.base]))
+    }
 }
 
 /// How residual calls treat registers (the `imm` of a `call`).
@@ -337,6 +350,20 @@ pub struct Native {
     pub outputs: Vec<Reg>,
     /// The memory it touches.
     pub mem: Vec<NativeMem>,
+}
+
+impl Native {
+    /// The values that it refers to: inputs, then addresses.
+    pub fn values(&self) -> impl Iterator<Item = Value> + '_ {
+        let inputs = self.inputs.iter().map(|(_, value)| *value);
+        inputs.chain(self.mem.iter().filter_map(|mem| mem.addr))
+    }
+
+    /// The same, to be changed.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Value> {
+        let inputs = self.inputs.iter_mut().map(|(_, value)| value);
+        inputs.chain(self.mem.iter_mut().filter_map(|mem| mem.addr.as_mut()))
+    }
 }
 
 /// How a trace ends.
@@ -450,6 +477,12 @@ impl Trace {
         Some(self.origins[after.checked_sub(1)?].1)
     }
 
+    /// The address of the instruction whose first operation has this index, if one begins there.
+    pub fn begins(&self, op: usize) -> Option<u64> {
+        let at = self.origins.binary_search_by_key(&op, |(first, _)| *first as usize);
+        at.ok().map(|at| self.origins[at].1)
+    }
+
     /// The same trace with its pools in order of use: constants, snapshots and natives are numbered as operations and end
     /// refer to them, each operation has a snapshot or native of its own, and what nothing refers to is gone. It is what
     /// the text form of this trace reads as. The trace must be valid.
@@ -478,11 +511,8 @@ impl Trace {
             }
             if op.code == Opcode::Native {
                 let mut native = self.natives[op.aux as usize].clone();
-                for (_, value) in &mut native.inputs {
+                for value in native.values_mut() {
                     *value = self.rebased(&mut b, *value);
-                }
-                for mem in &mut native.mem {
-                    mem.addr = mem.addr.map(|value| self.rebased(&mut b, value));
                 }
                 b.native(native);
                 continue;
@@ -517,12 +547,8 @@ impl Trace {
 
     fn rebased_snapshot(&self, b: &mut Builder, snapshot: &Snapshot) -> Snapshot {
         let mut snapshot = snapshot.clone();
-        for (_, value) in &mut snapshot.regs {
+        for value in snapshot.values_mut() {
             *value = self.rebased(b, *value);
-        }
-        for store in &mut snapshot.stores {
-            store.value = self.rebased(b, store.value);
-            store.base = self.rebased(b, store.base);
         }
         snapshot
     }

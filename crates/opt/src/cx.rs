@@ -386,19 +386,6 @@ impl<'a> Cx<'a> {
         self.failed.get_or_insert(Failed::Contradiction(self.at));
     }
 
-    /// A snapshot of the old trace in terms of the new one.
-    pub fn map_snapshot(&self, snapshot: &Snapshot, map: &dyn Fn(Value) -> Value) -> Snapshot {
-        let mut snapshot = snapshot.clone();
-        for (_, value) in &mut snapshot.regs {
-            *value = self.canonical(map(*value));
-        }
-        for store in &mut snapshot.stores {
-            store.value = self.canonical(map(store.value));
-            store.base = self.canonical(map(store.base));
-        }
-        snapshot
-    }
-
     /// Feeds one operation of another trace. `map` gives the new value of an old one.
     pub(crate) fn feed_from(
         &mut self,
@@ -424,15 +411,9 @@ impl<'a> Cx<'a> {
         }
         if op.code == Opcode::Native {
             let mut native = trace.natives[op.aux as usize].clone();
-            for (_, value) in &mut native.inputs {
+            for value in native.values_mut() {
                 *value = map(&mut self.b, *value);
                 *value = self.canonical(*value);
-            }
-            for mem in &mut native.mem {
-                if let Some(address) = mem.addr {
-                    let address = map(&mut self.b, address);
-                    mem.addr = Some(self.canonical(address));
-                }
             }
             // The builder has no way to add a native without its operation.
             self.checkpoint = None;
@@ -463,9 +444,7 @@ impl<'a> Cx<'a> {
             if let Some(inherited) = self.input.inherited.filter(|inherited| inherited.from == index) {
                 self.inherit(inherited, trace, &values);
             }
-            if let Some(pc) = trace.origin(index)
-                && trace.origins.binary_search_by_key(&(index as u32), |o| o.0).is_ok()
-            {
+            if let Some(pc) = trace.begins(index) {
                 self.b.origin(pc);
             }
             let seen = self.input.observed.get(index).copied().flatten();
@@ -568,7 +547,7 @@ impl<'a> Cx<'a> {
 }
 
 /// What stands for a value of the old trace.
-fn lookup(b: &mut Builder, trace: &Trace, values: &[Value], value: Value) -> Value {
+pub(crate) fn lookup(b: &mut Builder, trace: &Trace, values: &[Value], value: Value) -> Value {
     match (value.as_op(), value.as_constant()) {
         (Some(index), _) => values[index],
         (_, Some(index)) => {

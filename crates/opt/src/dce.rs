@@ -4,7 +4,7 @@
 //! they might have faulted: a program that runs on after a fault of its own interpreter's loads is not supported.
 
 use redmagic_ir::opcode::Effects;
-use redmagic_ir::{End, Op, Opcode, Snapshot, Trace, Value};
+use redmagic_ir::{End, Op, Opcode, Trace, Value};
 
 /// Whether an operation stays although nothing uses its result.
 pub(crate) fn stays(op: &Op) -> bool {
@@ -35,15 +35,6 @@ pub fn live(trace: &Trace) -> Vec<bool> {
             work.push(index);
         }
     };
-    let snapshot = |snapshot: &Snapshot, need: &mut dyn FnMut(Value)| {
-        for (_, value) in &snapshot.regs {
-            need(*value);
-        }
-        for store in &snapshot.stores {
-            need(store.value);
-            need(store.base);
-        }
-    };
     for (index, op) in trace.ops.iter().enumerate() {
         if stays(op) {
             need(Value::op(index), &mut live, &mut work);
@@ -55,7 +46,7 @@ pub fn live(trace: &Trace) -> Vec<bool> {
         _ => {}
     }
     if let Some(end) = trace.end.snapshot() {
-        snapshot(end, &mut |value| need(value, &mut live, &mut work));
+        end.values().for_each(|value| need(value, &mut live, &mut work));
     }
     while let Some(index) = work.pop() {
         let op = &trace.ops[index];
@@ -65,18 +56,12 @@ pub fn live(trace: &Trace) -> Vec<bool> {
             }
         }
         if let Some(at) = op.snapshot() {
-            snapshot(&trace.snapshots[at], &mut |value| need(value, &mut live, &mut work));
+            let values = trace.snapshots[at].values();
+            values.for_each(|value| need(value, &mut live, &mut work));
         }
         if op.code == Opcode::Native {
-            let native = &trace.natives[op.aux as usize];
-            for (_, value) in &native.inputs {
-                need(*value, &mut live, &mut work);
-            }
-            for mem in &native.mem {
-                if let Some(address) = mem.addr {
-                    need(address, &mut live, &mut work);
-                }
-            }
+            let values = trace.natives[op.aux as usize].values();
+            values.for_each(|value| need(value, &mut live, &mut work));
         }
         if op.code == Opcode::Phi
             && let End::Loop { carried } = &trace.end
@@ -158,29 +143,16 @@ pub(crate) fn rewrite(trace: &mut Trace, map: &dyn Fn(Value) -> Value) {
             *value = map(*value);
         }
     };
-    let change_snapshot = |snapshot: &mut Snapshot| {
-        snapshot.regs.iter_mut().for_each(|(_, value)| change(value));
-        for store in &mut snapshot.stores {
-            change(&mut store.value);
-            change(&mut store.base);
-        }
-    };
     let mut done = vec![false; trace.snapshots.len()];
     for op in &mut trace.ops {
         op.args.iter_mut().for_each(change);
         if let Some(at) = op.snapshot()
             && !std::mem::replace(&mut done[at], true)
         {
-            change_snapshot(&mut trace.snapshots[at]);
+            trace.snapshots[at].values_mut().for_each(change);
         }
         if op.code == Opcode::Native {
-            let native = &mut trace.natives[op.aux as usize];
-            native.inputs.iter_mut().for_each(|(_, value)| change(value));
-            native
-                .mem
-                .iter_mut()
-                .filter_map(|mem| mem.addr.as_mut())
-                .for_each(change);
+            trace.natives[op.aux as usize].values_mut().for_each(change);
         }
     }
     match &mut trace.end {
@@ -197,6 +169,6 @@ pub(crate) fn rewrite(trace: &mut Trace, map: &dyn Fn(Value) -> Value) {
         _ => {}
     }
     if let Some(snapshot) = trace.end.snapshot_mut() {
-        change_snapshot(snapshot);
+        snapshot.values_mut().for_each(change);
     }
 }

@@ -30,6 +30,7 @@ use redmagic_ir::opcode::Effects;
 use redmagic_ir::{Addr, Builder, Cond, End, Home, Op, Opcode, Reg, Snapshot, Trace, Type, Value};
 use rustc_hash::FxHashMap;
 
+use crate::cx::lookup;
 use crate::forward::memory::{Fact, Lasting, Place, Root, place};
 use crate::sink::Stack;
 
@@ -384,11 +385,7 @@ fn follow(
     let b = &mut graft.b;
     let mut seen = graft.observed;
     let mut values: Vec<Value> = Vec::with_capacity(side.ops.len());
-    let map = |b: &mut Builder, values: &[Value], value: Value| match (value.as_op(), value.as_constant()) {
-        (Some(index), _) => values[index],
-        (_, Some(index)) => b.constant(side.constants[index].ty, side.constants[index].bits),
-        _ => value,
-    };
+    let map = |b: &mut Builder, values: &[Value], value: Value| lookup(b, side, values, value);
     let stays: Vec<bool> = Reg::all()
         .map(|reg| {
             let op = state[reg.index()].as_op().map(|index| &b.trace().ops[index]);
@@ -412,8 +409,8 @@ fn follow(
         new
     };
     for (index, op) in side.ops.iter().enumerate() {
-        if let Ok(at) = side.origins.binary_search_by_key(&(index as u32), |origin| origin.0) {
-            b.origin(side.origins[at].1);
+        if let Some(pc) = side.begins(index) {
+            b.origin(pc);
         }
         if let Some(reg) = op.reg().filter(|_| op.code == Opcode::Reg) {
             values.push(state[reg.index()]);
@@ -429,11 +426,8 @@ fn follow(
         }
         let value = if op.code == Opcode::Native {
             let mut native = side.natives[op.aux as usize].clone();
-            for (_, value) in &mut native.inputs {
+            for value in native.values_mut() {
                 *value = map(b, &values, *value);
-            }
-            for mem in &mut native.mem {
-                mem.addr = mem.addr.map(|value| map(b, &values, value));
             }
             b.native(native)
         } else {

@@ -59,7 +59,7 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
         }
         // Once more, with what changes known.
         let changing: FxHashSet<usize> = (0..straight.ops.len())
-            .filter(|index| cx.canonical(body.copies_or_none(*index)) != Value::op(*index))
+            .filter(|index| cx.canonical(body.copies[*index]) != Value::op(*index))
             .collect();
         if !settled && changing != cx.carried {
             settled = true;
@@ -119,10 +119,6 @@ impl Body {
         }
     }
 
-    fn copies_or_none(&self, index: usize) -> Value {
-        self.copies[index]
-    }
-
     /// Of a value of either iteration.
     fn copy_or_self(&self, value: Value) -> Value {
         value
@@ -145,8 +141,8 @@ fn feed_body(straight: &Trace, end: &Snapshot, cx: &mut Cx<'_>) -> Result<Body, 
             copies.push(end.get(reg).unwrap_or(Value::op(index)));
             continue;
         }
-        if let Ok(at) = straight.origins.binary_search_by_key(&(index as u32), |o| o.0) {
-            cx.b.origin(straight.origins[at].1);
+        if let Some(pc) = straight.begins(index) {
+            cx.b.origin(pc);
         }
         let copy = |copies: &[Value], value: Value| match value.as_op() {
             Some(index) => copies[index],
@@ -219,7 +215,7 @@ fn assemble(straight: &Trace, cx: &mut Cx<'_>, body: &Body) -> Trace {
     let mut out = Builder::new();
     out = copy_pools(out, &all);
     for (index, op) in all.ops[..count].iter().enumerate() {
-        origin(&mut out, &all, index, index);
+        origin(&mut out, &all, index);
         out.push(*op);
     }
     out.loop_head();
@@ -236,15 +232,11 @@ fn assemble(straight: &Trace, cx: &mut Cx<'_>, body: &Body) -> Trace {
     };
     let map_snapshot = |snapshot: &Snapshot| {
         let mut snapshot = snapshot.clone();
-        snapshot.regs.iter_mut().for_each(|(_, value)| *value = map(*value));
-        for store in &mut snapshot.stores {
-            store.value = map(store.value);
-            store.base = map(store.base);
-        }
+        snapshot.values_mut().for_each(|value| *value = map(*value));
         snapshot
     };
     for (index, op) in all.ops[count..].iter().enumerate() {
-        origin(&mut out, &all, count + index, count + index + shift);
+        origin(&mut out, &all, count + index);
         let mut op = *op;
         for arg in &mut op.args {
             if !arg.is_none() {
@@ -256,10 +248,7 @@ fn assemble(straight: &Trace, cx: &mut Cx<'_>, body: &Body) -> Trace {
         }
         if op.code == Opcode::Native {
             let mut native = all.natives[op.aux as usize].clone();
-            native.inputs.iter_mut().for_each(|(_, value)| *value = map(*value));
-            for mem in &mut native.mem {
-                mem.addr = mem.addr.map(map);
-            }
+            native.values_mut().for_each(|value| *value = map(*value));
             out.native(native);
             continue;
         }
@@ -307,11 +296,7 @@ fn carried(all: &Trace, cx: &Cx<'_>, count: usize, body: &Body) -> Vec<Value> {
     let mut found: Vec<Value> = Vec::new();
     let mut needed = vec![false; all.ops.len()];
     let mut work: Vec<Value> = Vec::new();
-    let visit_snapshot = |snapshot: &Snapshot, work: &mut Vec<Value>| {
-        work.extend(snapshot.regs.iter().map(|(_, value)| *value));
-        work.extend(snapshot.stores.iter().flat_map(|store| [store.value, store.base]));
-    };
-    visit_snapshot(&body.end, &mut work);
+    work.extend(body.end.values());
     for (index, op) in all.ops.iter().enumerate().skip(count) {
         if crate::dce::stays(op) {
             work.push(Value::op(index));
@@ -333,12 +318,10 @@ fn carried(all: &Trace, cx: &Cx<'_>, count: usize, body: &Body) -> Vec<Value> {
         let op: &Op = &all.ops[index];
         work.extend(op.operands().iter().filter(|v| !v.is_none()));
         if let Some(at) = op.snapshot() {
-            visit_snapshot(&all.snapshots[at], &mut work);
+            work.extend(all.snapshots[at].values());
         }
         if op.code == Opcode::Native {
-            let native = &all.natives[op.aux as usize];
-            work.extend(native.inputs.iter().map(|(_, value)| *value));
-            work.extend(native.mem.iter().filter_map(|mem| mem.addr));
+            work.extend(all.natives[op.aux as usize].values());
         }
     }
     found.sort_unstable();
@@ -356,8 +339,8 @@ fn copy_pools(mut out: Builder, from: &Trace) -> Builder {
     out
 }
 
-fn origin(out: &mut Builder, all: &Trace, index: usize, _at: usize) {
-    if let Ok(at) = all.origins.binary_search_by_key(&(index as u32), |o| o.0) {
-        out.origin(all.origins[at].1);
+fn origin(out: &mut Builder, all: &Trace, index: usize) {
+    if let Some(pc) = all.begins(index) {
+        out.origin(pc);
     }
 }

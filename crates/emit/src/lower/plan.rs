@@ -334,8 +334,7 @@ impl<'a> Plan<'a> {
         let trace = self.trace;
         let mut work: Vec<Value> = Vec::new();
         let wants = |snapshot: &Snapshot, work: &mut Vec<Value>| {
-            work.extend(snapshot.regs.iter().map(|(_, v)| *v));
-            work.extend(snapshot.stores.iter().flat_map(|s| [s.value, s.base]));
+            work.extend(snapshot.values());
         };
         for (i, op) in trace.ops.iter().enumerate() {
             if op.code == Opcode::LoopHead {
