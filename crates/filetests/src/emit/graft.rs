@@ -660,17 +660,7 @@ pub fn campaign(first: u64, count: u64) -> io::Result<Report> {
 fn child(first: u64, count: u64, out: &mut std::fs::File) -> io::Result<()> {
     use io::Write as _;
     let mut tester = Tester::new()?;
-    let mut mismatches = 0;
-    for seed in first..first + count {
-        write!(out, "\u{1e}case {seed}")?;
-        if let Some(mismatch) = tester.case(seed) {
-            write!(out, "\u{1e}{mismatch}")?;
-            mismatches += 1;
-            if mismatches == 10 {
-                break;
-            }
-        }
-    }
+    super::run_cases(first, count, out, |seed| tester.case(seed))?;
     let counts = tester.counts;
     write!(out, "\u{1e}summary {} {counts:?}", counts.compared)
 }

@@ -537,13 +537,18 @@ fn in_child(first: u64, count: u64, child: fn(u64, u64, &mut std::fs::File) -> i
     Ok(report)
 }
 
-fn child(first: u64, count: u64, out: &mut std::fs::File) -> io::Result<()> {
+/// Runs cases and tells the parent of each, up to ten mismatches.
+fn run_cases<M: std::fmt::Display>(
+    first: u64,
+    count: u64,
+    out: &mut std::fs::File,
+    mut case: impl FnMut(u64) -> Option<M>,
+) -> io::Result<()> {
     use io::Write as _;
-    let mut tester = Tester::new()?;
     let mut mismatches = 0;
     for seed in first..first + count {
         write!(out, "\u{1e}case {seed}")?;
-        if let Some(mismatch) = tester.case(seed) {
+        if let Some(mismatch) = case(seed) {
             write!(out, "\u{1e}{mismatch}")?;
             mismatches += 1;
             if mismatches == 10 {
@@ -551,6 +556,13 @@ fn child(first: u64, count: u64, out: &mut std::fs::File) -> io::Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+fn child(first: u64, count: u64, out: &mut std::fs::File) -> io::Result<()> {
+    use io::Write as _;
+    let mut tester = Tester::new()?;
+    run_cases(first, count, out, |seed| tester.case(seed))?;
     let counts = tester.counts;
     write!(
         out,
