@@ -112,10 +112,10 @@ fn optimised(
     passes: &[&str],
     after: &mut dyn FnMut(&'static str, &redmagic_ir::Trace),
 ) -> Result<redmagic_opt::Optimized, optimise::OptimiseError> {
-    let (declared, read_only) = optimise::saved_facts(recording);
+    let (declared, mappings) = optimise::saved_facts(recording);
     let facts = Facts {
         declared: &declared,
-        read_only: &read_only,
+        mappings: &mappings,
         generation: (CONTROL, CONTROL + 8),
     };
     let (id, start) = match recording.anchor {

@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use iced_x86::Instruction;
+use redmagic_engine::fold::Mappings;
 use redmagic_engine::graph::Origin;
 use redmagic_engine::params::Params;
 use redmagic_engine::policy::RETURNS_TWICE;
@@ -25,6 +26,7 @@ use redmagic_engine::policy::{Functions, Lessons, Policy};
 use redmagic_engine::{Begun, Engine, Finished, Job};
 use redmagic_proto::api::ApiFn;
 use redmagic_proto::control::{PARK_POSTED, ParkArea};
+use redmagic_proto::descriptor::ShimPage;
 use redmagic_record::abort::{Abort, Aborted, Who};
 use redmagic_record::emulate::{self, Emulated, Emulator};
 use redmagic_record::guide::{CallAction, CallSite, Flow, Guide, ShimAction, ShimCallSite};
@@ -345,7 +347,10 @@ pub fn read_symbols(session: &Session) {
         signal_mask: all(SIGNAL_MASK),
         maps,
     };
-    lock(&session.engine).set_read_only(read_only);
+    lock(&session.engine).set_mappings(Mappings {
+        read_only,
+        unwritten: vec![session.shim.page..session.shim.page + size_of::<ShimPage>() as u64],
+    });
     *lock(&session.symbols) = symbols;
 }
 

@@ -6,7 +6,6 @@ pub use install::{Begun, Compilation, Draft};
 
 use std::collections::{BTreeMap, HashSet};
 use std::mem::offset_of;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
@@ -21,6 +20,7 @@ use redmagic_record::abort::Abort;
 use redmagic_record::recording::Recording;
 
 use crate::cache::{CacheError, CodeCache};
+use crate::fold::Mappings;
 use crate::graph::{AnchorKey, AnchorState, Graph, Origin, Slot, TraceId};
 use crate::memory::SharedMemory;
 use crate::params::Params;
@@ -165,8 +165,8 @@ pub struct Engine {
     learnt: Functions,
     /// The constant memory that a root's tree relies on, or that its id lies in.
     relied_on: BTreeMap<TraceId, Vec<ConstantRange>>,
-    /// Read-only mappings of files.
-    read_only: Arc<[Range<u64>]>,
+    /// What the program cannot write, or does not.
+    mappings: Arc<Mappings>,
     /// The target's address of the generation of constant memory.
     generation_address: u64,
     /// The generation for which the live roots are valid.
@@ -205,7 +205,7 @@ impl Engine {
             declared: Arc::default(),
             learnt: Functions::default(),
             relied_on: BTreeMap::new(),
-            read_only: Arc::new([]),
+            mappings: Arc::default(),
             generation_address: setup.control_address + offset_of!(Control, generation) as u64,
             generation: 0,
             counts: Counts::default(),
@@ -265,9 +265,9 @@ impl Engine {
             .load(Ordering::Acquire)
     }
 
-    /// Takes note of the read-only mappings of files.
-    pub fn set_read_only(&mut self, ranges: Vec<Range<u64>>) {
-        self.read_only = ranges.into();
+    /// Takes note of what the program cannot write, or does not.
+    pub fn set_mappings(&mut self, mappings: Mappings) {
+        self.mappings = Arc::new(mappings);
     }
 
     /// The counter of an anchor after `aborts` aborted recordings.

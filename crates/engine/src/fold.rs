@@ -55,10 +55,35 @@ use crate::registry::{ConstantRange, Declarations};
 pub struct Facts<'a> {
     /// Declared constant memory.
     pub declared: &'a Declarations,
-    /// Read-only mappings of files.
-    pub read_only: &'a [Range<u64>],
+    /// What is known of the rest.
+    pub mappings: &'a Mappings,
     /// The target's addresses of the current generation, and of the one the tree was validated for.
     pub generation: (u64, u64),
+}
+
+/// Memory that the program cannot write, or does not.
+#[derive(Debug, Clone, Default)]
+pub struct Mappings {
+    /// Read-only mappings of files.
+    pub read_only: Vec<Range<u64>>,
+    /// What changes, but is never written by the program itself: the shim's page.
+    pub unwritten: Vec<Range<u64>>,
+}
+
+impl Mappings {
+    /// Whether all of these bytes are in a read-only mapping of a file.
+    pub fn is_read_only(&self, bytes: &Range<u64>) -> bool {
+        within(&self.read_only, bytes)
+    }
+
+    /// Whether no store of the program's own reaches any of these bytes.
+    pub fn is_unwritten(&self, bytes: &Range<u64>) -> bool {
+        self.is_read_only(bytes) || within(&self.unwritten, bytes)
+    }
+}
+
+fn within(ranges: &[Range<u64>], bytes: &Range<u64>) -> bool {
+    ranges.iter().any(|range| range.start <= bytes.start && bytes.end <= range.end)
 }
 
 /// The outcome.
@@ -389,11 +414,7 @@ impl Folder<'_> {
             return false;
         }
         let end = access.addr.saturating_add(u64::from(access.size));
-        let read_only = self
-            .facts
-            .read_only
-            .iter()
-            .any(|r| r.start <= access.addr && end <= r.end);
+        let read_only = self.facts.mappings.is_read_only(&(access.addr..end));
         let offset = match instruction.memory_index() {
             Register::None if read_only || self.facts.declared.constant_at(access.addr).is_some() => 0,
             index if read_only && index.is_gpr64() && index != base => match self.known[index.number()] {
@@ -520,7 +541,7 @@ impl Folder<'_> {
                 }
                 Constant::Declared(range)
             }
-            _ if self.facts.read_only.iter().any(|r| r.start <= address && end <= r.end) => Constant::ReadOnly,
+            _ if self.facts.mappings.is_read_only(&(address..end)) => Constant::ReadOnly,
             _ => return None,
         };
         let mut bytes = [0; 8];

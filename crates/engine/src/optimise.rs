@@ -1,14 +1,15 @@
 //! A recording through the lifter and the optimiser.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use redmagic_ir::{Reg, Trace};
 use redmagic_opt::graft::{self, Grafted, Leave};
 use redmagic_opt::{After, Constant, ConstantMemory, Failed, Input, Optimized};
 use redmagic_proto::registry::KIND_CONSTANT_MEMORY;
-use redmagic_record::recording::{AccessKind, ConstantBlock, Recording, Step};
+use redmagic_record::recording::{AccessKind, BlockKind, ConstantBlock, Recording, Step};
 
-use crate::fold::Facts;
+use crate::fold::{Facts, Mappings};
 use crate::graph::{HandoverState, Parent};
 use crate::lift::{self, Malformed};
 use crate::observe;
@@ -29,7 +30,7 @@ impl<'a> RecordedConstants<'a> {
             for access in inst.mem.iter().filter(|access| access.kind == AccessKind::Read) {
                 let inside = |address: u64| {
                     facts.declared.constant_at(address).is_some()
-                        || facts.read_only.iter().any(|range| range.contains(&address))
+                        || facts.mappings.is_read_only(&(address..address.saturating_add(1)))
                 };
                 if inside(access.addr) {
                     for (i, byte) in access.value.iter().enumerate() {
@@ -48,7 +49,7 @@ impl<'a> RecordedConstants<'a> {
 impl ConstantMemory for RecordedConstants<'_> {
     fn load(&self, address: u64, size: u32) -> Option<Constant> {
         let end = address.checked_add(u64::from(size))?;
-        let read_only = self.facts.read_only.iter().any(|r| r.start <= address && end <= r.end);
+        let read_only = self.facts.mappings.is_read_only(&(address..end));
         let declared = self
             .facts
             .declared
@@ -66,6 +67,10 @@ impl ConstantMemory for RecordedConstants<'_> {
             declared: !read_only,
         })
     }
+
+    fn unwritten(&self, bytes: Range<u64>) -> bool {
+        self.facts.mappings.is_unwritten(&bytes)
+    }
 }
 
 /// The constant memory that a recording has read, for its file.
@@ -77,14 +82,19 @@ pub fn constant_blocks(recording: &Recording, facts: &Facts<'_>) -> Vec<Constant
             let declared = facts.declared.constant_at(access.addr).map(|block| ConstantBlock {
                 start: block.start,
                 length: block.length,
-                declared: true,
+                kind: BlockKind::Declared,
             });
-            let read_only = facts.read_only.iter().find(|r| r.contains(&access.addr));
-            let block = declared.or(read_only.map(|range| ConstantBlock {
-                start: range.start,
-                length: range.end - range.start,
-                declared: false,
-            }));
+            let held = |ranges: &[Range<u64>], kind: BlockKind| {
+                let range = ranges.iter().find(|range| range.contains(&access.addr))?;
+                Some(ConstantBlock {
+                    start: range.start,
+                    length: range.end - range.start,
+                    kind,
+                })
+            };
+            let block = declared
+                .or_else(|| held(&facts.mappings.read_only, BlockKind::ReadOnly))
+                .or_else(|| held(&facts.mappings.unwritten, BlockKind::Unwritten));
             if let Some(block) = block.filter(|block| !blocks.contains(block)) {
                 blocks.push(block);
             }
@@ -94,17 +104,18 @@ pub fn constant_blocks(recording: &Recording, facts: &Facts<'_>) -> Vec<Constant
 }
 
 /// What a saved recording says of constant memory.
-pub fn saved_facts(recording: &Recording) -> (Declarations, Vec<std::ops::Range<u64>>) {
+pub fn saved_facts(recording: &Recording) -> (Declarations, Mappings) {
     let mut declared = Declarations::default();
-    let mut read_only = Vec::new();
+    let mut mappings = Mappings::default();
     for block in &recording.meta.constant {
-        if block.declared {
-            declared.add(KIND_CONSTANT_MEMORY, block.start, block.length, 0);
-        } else {
-            read_only.push(block.start..block.start.saturating_add(block.length));
+        let range = block.start..block.start.saturating_add(block.length);
+        match block.kind {
+            BlockKind::Declared => declared.add(KIND_CONSTANT_MEMORY, block.start, block.length, 0),
+            BlockKind::ReadOnly => mappings.read_only.push(range),
+            BlockKind::Unwritten => mappings.unwritten.push(range),
         }
     }
-    (declared, read_only)
+    (declared, mappings)
 }
 
 /// Registers that hold the id of a root's anchor at its start.

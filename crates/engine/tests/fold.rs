@@ -7,7 +7,7 @@ use std::ops::Range;
 use common::{TEXT, end_at, inst, key, recording};
 use redmagic_emit::copy::Op;
 use redmagic_emit::exits::Fixups;
-use redmagic_engine::fold::{Facts, Folded, fold};
+use redmagic_engine::fold::{Facts, Folded, Mappings, fold};
 use redmagic_engine::plan::plan;
 use redmagic_engine::registry::Declarations;
 use redmagic_proto::registry::KIND_CONSTANT_MEMORY;
@@ -62,9 +62,13 @@ fn declared() -> Declarations {
 }
 
 fn folded_with(recording: &Recording, declared: &Declarations, read_only: &[Range<u64>], native: bool) -> Folded {
+    let mappings = Mappings {
+        read_only: read_only.to_vec(),
+        ..Mappings::default()
+    };
     let facts = Facts {
         declared,
-        read_only,
+        mappings: &mappings,
         generation: GENERATION,
     };
     let ops = plan(recording).unwrap();

@@ -223,7 +223,8 @@ impl Piece<'_> {
             let size = Integer(Type::I64, u64::from(disp.unsigned_abs()));
             write!(f, "{space}{sign} {size}")?;
         }
-        f.write_str(if flags.aligned() { "] aligned" } else { "]" })
+        f.write_str(if flags.aligned() { "] aligned" } else { "]" })?;
+        f.write_str(if flags.is_unwritten() { " unwritten" } else { "" })
     }
 
     fn write_registers(&self, f: &mut fmt::Formatter<'_>, list: &mut List, regs: &[(Reg, Value)]) -> fmt::Result {

@@ -148,12 +148,13 @@ impl Op {
     }
 }
 
-/// Scale and alignment of a memory operand, packed.
+/// Scale and properties of a memory operand, packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct MemFlags(pub u8);
 
 impl MemFlags {
     const ALIGNED: u8 = 4;
+    const UNWRITTEN: u8 = 8;
 
     /// Scale 1, 2, 4 or 8 (others panic); whether the address must be a multiple of the size, as for `movaps`.
     pub const fn new(scale: u32, aligned: bool) -> MemFlags {
@@ -170,6 +171,18 @@ impl MemFlags {
     /// 1, 2, 4 or 8.
     pub const fn scale(self) -> u32 {
         1 << self.shift()
+    }
+
+    /// The same, of a load that no store of the program's own can change the result of (Cranelift's `readonly`).
+    #[must_use]
+    pub const fn unwritten(self) -> MemFlags {
+        MemFlags(self.0 | MemFlags::UNWRITTEN)
+    }
+
+    /// Whether no store of the program's own reaches the bytes: they may still be another's to write, as the shim's are.
+    #[inline]
+    pub const fn is_unwritten(self) -> bool {
+        self.0 & MemFlags::UNWRITTEN != 0
     }
 
     /// Whether a misaligned address is a general protection fault.

@@ -1,5 +1,7 @@
 //! What the forward passes share: the trace that grows, and what is known about it.
 
+use std::ops::Range;
+
 use redmagic_ir::eval::Evaluator;
 use redmagic_ir::opcode::Effects;
 use redmagic_ir::{Builder, End, Op, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
@@ -13,6 +15,13 @@ use crate::graft::Inherited;
 pub trait ConstantMemory {
     /// The `size` bytes (1, 2, 4, 8 or 16) at `address` as a little-endian number, if they never change.
     fn load(&self, address: u64, size: u32) -> Option<Constant>;
+
+    /// Whether no store of the program's own can reach any of the bytes: it would fault, or they are not the program's.
+    /// They need not be constant.
+    fn unwritten(&self, bytes: Range<u64>) -> bool {
+        let _ = bytes;
+        false
+    }
 }
 
 /// A word of constant memory.
@@ -327,7 +336,7 @@ impl<'a> Cx<'a> {
         self.feed(op, None);
     }
 
-    /// Guards that `value` is `expected`, at the checkpoint; false if there is none.
+    /// Guards that an integer is `expected`, at the checkpoint; false if there is none.
     pub fn guard_equal(&mut self, value: Value, expected: u64) -> bool {
         let value = self.canonical(value);
         if self.int(value) == Some(expected) {
@@ -336,8 +345,9 @@ impl<'a> Cx<'a> {
         let Some(snapshot) = self.checkpoint.clone() else {
             return false;
         };
-        let expected = self.b.int(Type::I64, expected);
-        let flags = self.make(Opcode::FlagsSub, Type::I64, &[value, expected]);
+        let ty = self.b.type_of(value);
+        let expected = self.b.int(ty, expected);
+        let flags = self.make(Opcode::FlagsSub, ty, &[value, expected]);
         let same = self.feed(
             Cx::op(Opcode::Cond, Type::Void, redmagic_ir::Cond::E.code(), &[flags]),
             Some(1),
@@ -513,7 +523,7 @@ impl<'a> Cx<'a> {
                 .map(|part| (part, lookup(&mut self.b, trace, values, part)))
                 .collect();
             if let Some(place) = place.map(self, &|part| old[&part]) {
-                self.memory.add(&place, value);
+                self.memory.add(&place, value, false);
             }
         }
     }

@@ -10,7 +10,7 @@
 //! core dump see a true heap (DESIGN section 7).
 
 use redmagic_ir::opcode::Effects;
-use redmagic_ir::{End, ExitStore, Op, Opcode, Reg, Snapshot, Trace, Type, Value};
+use redmagic_ir::{End, MemFlags, ExitStore, Op, Opcode, Reg, Snapshot, Trace, Type, Value};
 
 use crate::dce::{self, Renumbered};
 use crate::forward::memory::{Facts, Place, Root, overlap, place};
@@ -104,6 +104,9 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
                 }
             }
             Opcode::Load => {
+                if MemFlags(op.imm).is_unwritten() {
+                    continue;
+                }
                 let at = place(&op).expect("a load has a place");
                 dead.retain_mut(|dead| stack.leaves(facts, index, &mut dead.place, &at));
             }

@@ -18,7 +18,7 @@ use crate::recording::Recording;
 /// First bytes of a file.
 pub const MAGIC: &[u8; 5] = b"RMREC";
 /// The version written, and the only one read.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// Bytes of the header.
 pub const HEADER: usize = 24;
 /// Longest body read or written, in bytes.

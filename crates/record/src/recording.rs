@@ -51,15 +51,26 @@ pub struct Meta {
     pub constant: Vec<ConstantBlock>,
 }
 
-/// A block of memory that does not change.
+/// A block of memory that does not change, or not by the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConstantBlock {
     /// First byte.
     pub start: u64,
     /// Length in bytes.
     pub length: u64,
-    /// Whether the program declared it (and may end it); else it is a read-only mapping of a file.
-    pub declared: bool,
+    /// What is known of it.
+    pub kind: BlockKind,
+}
+
+/// Why a block of memory does not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BlockKind {
+    /// The program declared it, and may end it.
+    Declared,
+    /// A read-only mapping of a file.
+    ReadOnly,
+    /// It may change, but the program itself never writes there: the shim's page.
+    Unwritten,
 }
 
 /// An executable image.

@@ -1,6 +1,5 @@
 //! From a recording to installed code: optimised if that can be had, else copied.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +15,7 @@ use redmagic_record::recording::{Anchor, ConstantBlock, End, Recording, Step};
 
 use super::{Engine, Finished, Job};
 use crate::cache::{CacheError, Room, Space};
-use crate::fold::{self, Facts};
+use crate::fold::{self, Facts, Mappings};
 use crate::graph::{AnchorKey, AnchorState, ExitState, HandoverState, Link, Origin, Parent, Slot, Trace, TraceId};
 use crate::notes::{self, Notes, Purpose};
 use crate::params::Params;
@@ -51,7 +50,7 @@ pub struct Draft {
     generation: u64,
     generation_address: u64,
     declared: Arc<Declarations>,
-    read_only: Arc<[Range<u64>]>,
+    mappings: Arc<Mappings>,
     params: Params,
     space: Space,
     environment: Environment,
@@ -134,7 +133,7 @@ impl Engine {
             generation: self.generation,
             generation_address: self.generation_address,
             declared: Arc::clone(&self.declared),
-            read_only: Arc::clone(&self.read_only),
+            mappings: Arc::clone(&self.mappings),
             params: self.params.clone(),
             space: self.cache.space(),
             graft: match job.origin {
@@ -348,7 +347,7 @@ impl Engine {
     pub fn constant_blocks(&self, recording: &Recording) -> Vec<ConstantBlock> {
         let facts = Facts {
             declared: &self.declared,
-            read_only: &self.read_only,
+            mappings: &self.mappings,
             generation: (0, 0),
         };
         crate::optimise::constant_blocks(recording, &facts)
@@ -361,7 +360,7 @@ impl Draft {
     pub fn offline(recording: &Recording, params: Params) -> (Job, Draft) {
         /// How far from the recorded code the region is taken to be, so that what it refers to is in reach.
         const AWAY: u64 = 0x400_0000;
-        let (declared, read_only) = optimise::saved_facts(recording);
+        let (declared, mappings) = optimise::saved_facts(recording);
         let (end, slot) = match recording.end {
             End::Anchor {
                 api,
@@ -423,7 +422,7 @@ impl Draft {
             generation: 0,
             generation_address: words + 16,
             declared: Arc::new(declared),
-            read_only: read_only.into(),
+            mappings: Arc::new(mappings),
             space: Space::empty(base, params.codesize as usize * 1024),
             params,
             environment: Environment {
@@ -650,7 +649,7 @@ impl Draft {
     fn facts(&self) -> Facts<'_> {
         Facts {
             declared: &self.declared,
-            read_only: &self.read_only,
+            mappings: &self.mappings,
             generation: (self.generation_address, self.valid),
         }
     }

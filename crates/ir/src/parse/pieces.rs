@@ -162,7 +162,7 @@ impl<'a> Parser<'a> {
         ))
     }
 
-    /// `[seg: base + index*scale + disp] aligned` into the operation's fields.
+    /// `[seg: base + index*scale + disp] aligned unwritten` into the operation's fields.
     pub(super) fn address(&mut self, op: &mut Op) -> Result<()> {
         let start = self.at();
         self.sign('[')?;
@@ -201,6 +201,8 @@ impl<'a> Parser<'a> {
             self.next += 1;
             aligned = true;
         }
+        let unwritten = self.peek() == Token::Word("unwritten");
+        self.next += usize::from(unwritten);
         let parts = [(Kind::Base, base), (Kind::Index, index), (Kind::Segment, seg)];
         for (part, value) in parts {
             match op.code.info().operands.iter().position(|(_, kind)| *kind == part) {
@@ -214,7 +216,8 @@ impl<'a> Parser<'a> {
                 }
             }
         }
-        op.imm = MemFlags::new(scale, aligned).0;
+        let flags = MemFlags::new(scale, aligned);
+        op.imm = if unwritten { flags.unwritten() } else { flags }.0;
         op.aux = disp;
         Ok(())
     }

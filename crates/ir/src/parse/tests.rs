@@ -21,7 +21,7 @@ v1 = reg.i64 fsbase
 v2 = load.i32 [v0 + 16]
 v3 = load.i64 [v1: + 40]
 v4 = load.v128 [v1: v0 + v3*8 - 0x12345] aligned
-v5 = load.f64 [0x404000 + 8]
+v5 = load.f64 [0x404000 + 8] unwritten
 v6 = load.i8 [v3*2]
 @0x401007
 v7 = fadd.f64 v5, 1.5

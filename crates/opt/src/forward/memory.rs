@@ -5,6 +5,7 @@
 //! can be seen. With different roots they may overlap, unless
 //!
 //! * both are constant;
+//! * no store of the program's own can reach one of them: a jump table of the interpreter, the shim's words;
 //! * one is in a frame that was pushed inside the trace, the other is not made from the stack pointer, and no address of
 //!   the stack has gone anywhere where it could be found again;
 //! * a guard says so. A store would end what is known at every other root; where recorded addresses show that it did not
@@ -64,6 +65,8 @@ pub struct Known {
     head: Option<usize>,
     /// How many of [`MemoryState::saved`] have kept it known, from the front.
     born: usize,
+    /// Whether no store reaches it.
+    unwritten: bool,
 }
 
 /// What is known of memory.
@@ -346,7 +349,7 @@ impl MemoryState {
         }
     }
 
-    pub(crate) fn add(&mut self, place: &Place, value: Value) {
+    pub(crate) fn add(&mut self, place: &Place, value: Value, unwritten: bool) {
         let entries = self.known.entry(place.root).or_default();
         if entries.is_empty() && !self.order.contains(&place.root) {
             self.order.push(place.root);
@@ -357,6 +360,7 @@ impl MemoryState {
             value,
             head: None,
             born: self.saved.len(),
+            unwritten,
         });
     }
 }
@@ -431,12 +435,12 @@ impl Pass for Memory {
         match op.code {
             O::Load => {
                 if let Some(place) = place(op) {
-                    cx.memory.add(&place, value);
+                    cx.memory.add(&place, value, MemFlags(op.imm).is_unwritten());
                 }
             }
             O::Store => {
                 if let Some(place) = place(op) {
-                    cx.memory.add(&place, op.args[0]);
+                    cx.memory.add(&place, op.args[0], false);
                 }
             }
             O::LoopHead => {}
@@ -450,8 +454,11 @@ impl Pass for Memory {
     }
 }
 
-fn load(cx: &mut Cx<'_>, op: Op, seen: Option<u128>) -> Step {
+fn load(cx: &mut Cx<'_>, mut op: Op, seen: Option<u128>) -> Step {
     let Some(place) = place(&op) else { return Step::Next(op) };
+    if apart::unwritten(cx, &place) {
+        op.imm = MemFlags(op.imm).unwritten().0;
+    }
     let Some(entries) = cx.memory.known.get(&place.root) else {
         return Step::Next(op);
     };
@@ -548,7 +555,9 @@ fn store(cx: &mut Cx<'_>, op: Op) -> Step {
             let private = is_private_root(cx, &other) && !from_stack(cx, &place.root);
             let limit = cx.memory.facts.private_below;
             if let Some(entries) = cx.memory.known.get_mut(&other) {
-                entries.retain(|known| private && i64::from(known.disp) + i64::from(known.size) <= limit);
+                entries.retain(|known| {
+                    known.unwritten || private && i64::from(known.disp) + i64::from(known.size) <= limit
+                });
             }
         }
     }

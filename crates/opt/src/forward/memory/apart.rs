@@ -140,10 +140,14 @@ fn scaled(cx: &mut Cx<'_>, count: Value, shift: u8) -> Value {
 
 /// Whether a store to `place` leaves what is known at `other` alone. May put in a guard that it does.
 pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
-    let Some(entries) = cx.memory.known.get(other).filter(|entries| !entries.is_empty()) else {
+    let Some(entries) = cx.memory.known.get(other) else {
         return true;
     };
-    let (mut lo, mut hi) = entries.iter().fold((i64::MAX, i64::MIN), |(lo, hi), known| {
+    let written = || entries.iter().filter(|known| !known.unwritten);
+    if written().next().is_none() {
+        return true;
+    }
+    let (mut lo, mut hi) = written().fold((i64::MAX, i64::MIN), |(lo, hi), known| {
         (
             lo.min(i64::from(known.disp)),
             hi.max(i64::from(known.disp) + i64::from(known.size)),
@@ -161,8 +165,7 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
         }
         // Only what is not private needs a guard.
         lo = lo.max(
-            entries
-                .iter()
+            written()
                 .filter(|k| i64::from(k.disp) + i64::from(k.size) > limit)
                 .map(|k| i64::from(k.disp))
                 .min()
@@ -240,6 +243,28 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
         b: (*other, lo, hi),
     });
     true
+}
+
+/// Most significant bits of the index of a table of which it is looked up whether anything writes there.
+const INDEX_BITS: u32 = 16;
+
+/// Whether no store of the program's own reaches a place, whatever its index is.
+pub(super) fn unwritten(cx: &Cx<'_>, place: &Place) -> bool {
+    let Root { base, index, seg, shift } = place.root;
+    let base = if base.is_none() { Some(0) } else { cx.int(base) };
+    let (Some(base), true) = (base, seg.is_none()) else {
+        return false;
+    };
+    let most = match index.is_none() {
+        true => 0,
+        false => match significant_bits(cx, index) {
+            bits @ ..=INDEX_BITS => ((1 << bits) - 1) << shift,
+            _ => return false,
+        },
+    };
+    let start = base.wrapping_add_signed(i64::from(place.disp));
+    let end = start.checked_add(most + u64::from(place.size));
+    end.is_some_and(|end| cx.input.constants.unwritten(start..end))
 }
 
 /// What a comparison of two ranges came to.
