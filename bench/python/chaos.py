@@ -74,4 +74,4 @@ def main(n):
     print(*Game(curves, 100).play(n))
 
 
-main(int(sys.argv[1]) if len(sys.argv) > 1 else 70000)
+main(int(sys.argv[1]) if len(sys.argv) > 1 else 200000)

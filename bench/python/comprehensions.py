@@ -33,4 +33,4 @@ def main(n):
     print(total)
 
 
-main(int(sys.argv[1]) if len(sys.argv) > 1 else 220)
+main(int(sys.argv[1]) if len(sys.argv) > 1 else 550)

@@ -280,4 +280,4 @@ def main(n):
     print(total)
 
 
-main(int(sys.argv[1]) if len(sys.argv) > 1 else 28)
+main(int(sys.argv[1]) if len(sys.argv) > 1 else 75)

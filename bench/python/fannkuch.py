@@ -33,5 +33,5 @@ def fannkuch(n):
                 p.insert(i + 1, p.pop(0))
 
 
-checksum, flips = fannkuch(int(sys.argv[1]) if len(sys.argv) > 1 else 9)
+checksum, flips = fannkuch(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
 print(checksum, flips)

@@ -35,6 +35,6 @@ def benchmark(n):
     return best
 
 
-for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 8):
+for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 24):
     best = benchmark(100000)
 print(f"{best.x:.9f} {best.y:.9f} {best.z:.9f}")

@@ -63,4 +63,4 @@ def main(n):
     print(a, b, schedule(n // 10))
 
 
-main(int(sys.argv[1]) if len(sys.argv) > 1 else 180000)
+main(int(sys.argv[1]) if len(sys.argv) > 1 else 450000)

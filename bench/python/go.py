@@ -114,4 +114,4 @@ def main(n):
     print(score, moves)
 
 
-main(int(sys.argv[1]) if len(sys.argv) > 1 else 400)
+main(int(sys.argv[1]) if len(sys.argv) > 1 else 1200)

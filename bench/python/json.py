@@ -115,4 +115,4 @@ def main(n):
     print(again == data, len(text))
 
 
-main(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
+main(int(sys.argv[1]) if len(sys.argv) > 1 else 400)

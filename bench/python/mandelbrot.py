@@ -18,4 +18,4 @@ def main(n):
     print(inside, total)
 
 
-main(int(sys.argv[1]) if len(sys.argv) > 1 else 520)
+main(int(sys.argv[1]) if len(sys.argv) > 1 else 850)

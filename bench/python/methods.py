@@ -70,4 +70,4 @@ def main(n):
     print(a.n, b.value, area, levels, chain.count)
 
 
-main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000000)
+main(int(sys.argv[1]) if len(sys.argv) > 1 else 2600000)

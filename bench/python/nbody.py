@@ -60,4 +60,4 @@ def main(n):
     print(f"{energy(system, pairs):.9f}")
 
 
-main(int(sys.argv[1]) if len(sys.argv) > 1 else 160000)
+main(int(sys.argv[1]) if len(sys.argv) > 1 else 420000)

@@ -22,4 +22,4 @@ def solve(n):
     return sum(place(0))
 
 
-print(solve(int(sys.argv[1]) if len(sys.argv) > 1 else 11))
+print(solve(int(sys.argv[1]) if len(sys.argv) > 1 else 12))

@@ -111,4 +111,4 @@ def main(n):
     print(f"{total:.6f}")
 
 
-main(int(sys.argv[1]) if len(sys.argv) > 1 else 330)
+main(int(sys.argv[1]) if len(sys.argv) > 1 else 500)

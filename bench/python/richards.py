@@ -187,6 +187,6 @@ def simulate(count):
     return s.sent, s.holds
 
 
-for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 24):
+for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 60):
     result = simulate(10000)
 print(*result)

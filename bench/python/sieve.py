@@ -15,6 +15,6 @@ def sieve(n):
     return count
 
 
-for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 18):
+for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 60):
     count = sieve(300000)
 print(count)

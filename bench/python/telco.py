@@ -27,4 +27,4 @@ def bill(n):
     return total, taxes, extra, lines
 
 
-print(*bill(int(sys.argv[1]) if len(sys.argv) > 1 else 500000))
+print(*bill(int(sys.argv[1]) if len(sys.argv) > 1 else 1700000))

@@ -106,11 +106,11 @@ pub fn optimize_with(
     };
     let (trial, straight) = begin(FxHashSet::default(), Extents::default())?;
     let mut extents = Extents::of_fed(&straight, &trial.observed);
-    let mut denied = trial.memory.useless(false);
+    let mut denied = trial.memory.useless();
     if loops {
         let (mut trial, straight) = begin(FxHashSet::default(), extents.clone())?;
         if peel::peel(&straight, &mut trial).is_ok() {
-            denied = trial.memory.useless(true);
+            denied = trial.memory.useless();
             extents = Extents::of_fed(trial.b.trace(), &trial.observed);
         }
     }

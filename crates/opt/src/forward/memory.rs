@@ -88,10 +88,11 @@ pub struct MemoryState {
     pub(crate) facts: Facts,
     /// The guards that kept something known, in order: the recorded addresses of both roots, and the root that was kept.
     saved: Vec<((u64, u64), Root)>,
-    /// How often what a pair of roots kept known was of use: in the loop, if there is one.
-    pub(crate) useful: FxHashMap<(u64, u64), usize>,
-    /// Pairs of roots with a guard in the loop.
-    stayed: FxHashSet<(u64, u64)>,
+    /// What a pair of roots was worth: uses of what it kept known, shared among all pairs that kept it known. In the
+    /// loop, if there is one.
+    useful: FxHashMap<(u64, u64), f32>,
+    /// How many guards a pair of roots has, in the loop if there is one.
+    made: FxHashMap<(u64, u64), u32>,
     /// Pairs of roots that are not worth a guard; `None`: none is.
     pub(crate) denied: Option<FxHashSet<(u64, u64)>>,
     /// Indices that guards have shown to be below a limit.
@@ -273,8 +274,8 @@ impl Root {
     }
 }
 
-/// How many loads a guard against overlap must save.
-const WORTH: usize = 4;
+/// How many uses of what is known a guard against overlap must be good for.
+const WORTH: f32 = 1.0;
 
 impl MemoryState {
     /// Nothing is known any more.
@@ -290,7 +291,7 @@ impl MemoryState {
         self.used.clear();
         // From here on it is the loop that counts.
         self.useful.clear();
-        self.stayed.clear();
+        self.made.clear();
         for root in &self.order {
             let Some(entries) = self.known.get_mut(root) else {
                 continue;
@@ -325,16 +326,15 @@ impl MemoryState {
             .map(|known| known.value)
     }
 
-    /// The pairs of roots whose guards cost more than they save. A guard is three or four instructions, what it saves are
-    /// loads, and guards on what was loaded. One that stands before a loop has only to save something in the loop.
-    pub(crate) fn useless(&self, in_loop: bool) -> FxHashSet<(u64, u64)> {
-        let needed = |pair: &(u64, u64)| match in_loop && !self.stayed.contains(pair) {
-            true => 1,
-            false => WORTH,
-        };
-        let uses = |pair: &(u64, u64)| self.useful.get(pair).copied().unwrap_or(0);
+    /// The pairs of roots whose guards cost more than they save. A guard is three or four instructions; a use of what is
+    /// known saves a load, and as a rule guards on what was loaded. A pair without guards in the loop costs nothing there.
+    pub(crate) fn useless(&self) -> FxHashSet<(u64, u64)> {
+        let worth = |pair: &(u64, u64)| self.useful.get(pair).copied().unwrap_or(0.0);
+        let cost = |pair: &(u64, u64)| self.made.get(pair).map_or(0.0, |guards| *guards as f32 * WORTH);
         let pairs = self.saved.iter().map(|(pair, _)| *pair);
-        pairs.filter(|pair| uses(pair) < needed(pair)).collect()
+        pairs
+            .filter(|pair| worth(pair) < cost(pair).max(f32::MIN_POSITIVE))
+            .collect()
     }
 
     /// What is known was of use.
@@ -342,10 +342,16 @@ impl MemoryState {
         if let Some(head) = known.head {
             self.used.insert(head);
         }
-        for (pair, kept) in &self.saved[known.born..] {
-            if kept == root {
-                *self.useful.entry(*pair).or_insert(0) += 1;
-            }
+        let mut pairs: Vec<(u64, u64)> = self.saved[known.born..]
+            .iter()
+            .filter(|(_, kept)| kept == root)
+            .map(|(pair, _)| *pair)
+            .collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        let share = 1.0 / pairs.len() as f32;
+        for pair in pairs {
+            *self.useful.entry(pair).or_insert(0.0) += share;
         }
     }
 

@@ -232,8 +232,8 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
         Compared::Guarded => {
             if let Some(guards) = &mut cx.memory.in_loop {
                 guards.push((a, b));
-                cx.memory.stayed.insert(pair);
             }
+            *cx.memory.made.entry(pair).or_insert(0) += 1;
         }
     }
     cx.memory.saved.push((pair, *other));
