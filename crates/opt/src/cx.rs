@@ -8,7 +8,7 @@ use redmagic_ir::{Builder, End, Op, Opcode, Reg, Snapshot, Trace, Type, Value, V
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::forward::memory::{Extents, Fact, MemoryState, Root};
-use crate::forward::{Pass, Step};
+use crate::forward::{Pass, Step, related};
 use crate::graft::Inherited;
 
 /// Memory that does not change.
@@ -446,6 +446,9 @@ impl<'a> Cx<'a> {
             self.memory.extents = Extents::of(trace, self.input.observed);
         }
         self.guard_entry();
+        if self.input.inherited.is_none() && self.passes.iter().any(|pass| pass.name() == "related") {
+            related::guard_entry(self, trace);
+        }
         if let Some(inherited) = self.input.inherited {
             self.memory.facts.private_below = inherited.private_below;
             self.memory.facts.red_zone_known = inherited.red_zone_known;
@@ -529,7 +532,7 @@ impl<'a> Cx<'a> {
     }
 
     /// The value of a register at the entry.
-    fn entry_register(&mut self, reg: Reg, seen: Option<u128>) -> Value {
+    pub(crate) fn entry_register(&mut self, reg: Reg, seen: Option<u128>) -> Value {
         let op = Cx::op(Opcode::Reg, reg.ty(), reg.index() as u8, &[]);
         let existing = self.b.trace().ops.iter().position(|other| *other == op);
         if let Some(index) = existing {

@@ -5,6 +5,7 @@ pub mod fold;
 pub mod gvn;
 pub mod known;
 pub mod memory;
+pub mod related;
 pub mod tables;
 
 use redmagic_ir::{Op, Value};
@@ -39,6 +40,7 @@ pub trait Pass: Sync {
 /// All of them, in their usual order.
 pub static ALL: &[&dyn Pass] = &[
     &fold::Fold,
+    &related::Related,
     &constants::Constants,
     &tables::Tables,
     &known::Known,
