@@ -97,6 +97,7 @@ pub(crate) struct Saved {
     observed: Vec<Option<u128>>,
     equal: FxHashMap<Value, Value>,
     feasible: FxHashMap<Value, u32>,
+    not_null: FxHashSet<Value>,
     numbers: FxHashMap<Op, Value>,
     memory: MemoryState,
     fresh: bool,
@@ -114,6 +115,8 @@ pub struct Cx<'a> {
     pub equal: FxHashMap<Value, Value>,
     /// For flags: which combinations of CF, ZF, SF, OF and PF are possible (see [`crate::forward::known`]).
     pub feasible: FxHashMap<Value, u32>,
+    /// Values that were loaded or stored through.
+    pub not_null: FxHashSet<Value>,
     /// Equal operations.
     pub numbers: FxHashMap<Op, Value>,
     /// What memory holds.
@@ -148,6 +151,7 @@ impl<'a> Cx<'a> {
             observed: Vec::new(),
             equal: FxHashMap::default(),
             feasible: FxHashMap::default(),
+            not_null: FxHashSet::default(),
             numbers: FxHashMap::default(),
             memory: MemoryState::default(),
             checkpoint: None,
@@ -170,6 +174,7 @@ impl<'a> Cx<'a> {
             observed: self.observed.clone(),
             equal: self.equal.clone(),
             feasible: self.feasible.clone(),
+            not_null: self.not_null.clone(),
             numbers: self.numbers.clone(),
             memory: self.memory.clone(),
             fresh: self.fresh,
@@ -183,6 +188,7 @@ impl<'a> Cx<'a> {
         self.observed = saved.observed;
         self.equal = saved.equal;
         self.feasible = saved.feasible;
+        self.not_null = saved.not_null;
         self.numbers = saved.numbers;
         self.memory = saved.memory;
         self.fresh = saved.fresh;

@@ -3,6 +3,9 @@
 //! After a guard its condition is a constant. If the condition is an equality with a constant, the value is that constant
 //! from then on. Of flags it is known which combinations of CF, ZF, SF, OF and PF are still possible, as a set of 32: so one
 //! guard decides every other condition on the same comparison that it implies.
+//!
+//! What was loaded or stored through is not null: nothing is mapped in page zero, so the program would have died there. (It
+//! may die a little later for it: the load may be dead.)
 
 use redmagic_ir::{Cond, Op, Opcode, Type, Value};
 
@@ -88,16 +91,45 @@ impl Pass for Known {
     }
 
     fn appended(&self, cx: &mut Cx<'_>, op: &Op, _: Value) {
+        let at = match op.code {
+            Opcode::Load => Some(0),
+            Opcode::Store => Some(1),
+            _ => None,
+        };
+        if let Some(at) = at
+            && !op.args[at].is_none()
+            && op.args[at + 1].is_none()
+            && op.args[at + 2].is_none()
+            && op.aux.unsigned_abs() < PAGE
+        {
+            cx.not_null.insert(op.args[at]);
+        }
         if matches!(op.code, Opcode::GuardTrue | Opcode::GuardFalse) {
             learn(cx, op.args[0], op.code == Opcode::GuardTrue);
         }
     }
 }
 
+/// Bytes of a page.
+const PAGE: u32 = 4096;
+
 fn feasible(cx: &Cx<'_>, flags: Value) -> u32 {
-    match cx.feasible.get(&flags) {
+    let set = match cx.feasible.get(&flags) {
         Some(set) => *set,
         None => cx.def(flags).map_or(u32::MAX, |op| possible(op.code)),
+    };
+    let compared = cx.def(flags).filter(|op| op.ty == Type::I64 && is_with_zero(cx, op));
+    match compared {
+        Some(op) if cx.not_null.contains(&cx.canonical(op.args[0])) => set & !set_of(Cond::E.code()),
+        _ => set,
+    }
+}
+
+fn is_with_zero(cx: &Cx<'_>, comparison: &Op) -> bool {
+    match comparison.code {
+        Opcode::FlagsSub => cx.int(comparison.args[1]) == Some(0),
+        Opcode::FlagsLogic => true,
+        _ => false,
     }
 }
 

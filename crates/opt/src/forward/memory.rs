@@ -330,7 +330,7 @@ impl MemoryState {
     /// known saves a load, and as a rule guards on what was loaded. A pair without guards in the loop costs nothing there.
     pub(crate) fn useless(&self) -> FxHashSet<(u64, u64)> {
         let worth = |pair: &(u64, u64)| self.useful.get(pair).copied().unwrap_or(0.0);
-        let cost = |pair: &(u64, u64)| self.made.get(pair).map_or(0.0, |guards| *guards as f32 * WORTH);
+        let cost = |pair: &(u64, u64)| self.made.get(pair).map_or(0.0, |guards| *guards as f32 * std::env::var("RM_WORTH").map_or(1.0, |v| v.parse().unwrap()));
         let pairs = self.saved.iter().map(|(pair, _)| *pair);
         pairs
             .filter(|pair| worth(pair) < cost(pair).max(f32::MIN_POSITIVE))
@@ -349,7 +349,7 @@ impl MemoryState {
             .collect();
         pairs.sort_unstable();
         pairs.dedup();
-        let share = 1.0 / pairs.len() as f32;
+        let share = 1.0 / (pairs.len() as f32).powf(std::env::var("RM_SHARE").map_or(1.0, |v| v.parse().unwrap()));
         for pair in pairs {
             *self.useful.entry(pair).or_insert(0.0) += share;
         }

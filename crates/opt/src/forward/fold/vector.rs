@@ -53,6 +53,13 @@ fn extract(cx: &mut Cx<'_>, op: &Op, vector: Value) -> Option<Step> {
                 Step::Next(out)
             })
         }
+        // The low halves of two.
+        O::Punpcklqdq if bits <= 64 => {
+            let mut out = *op;
+            out.args[0] = cx.canonical(inner.args[(at / 64) as usize]);
+            out.imm = (at % 64 / bits) as u8;
+            Some(Step::Next(out))
+        }
         _ => None,
     }
 }
