@@ -224,7 +224,8 @@ impl Piece<'_> {
             write!(f, "{space}{sign} {size}")?;
         }
         f.write_str(if flags.aligned() { "] aligned" } else { "]" })?;
-        f.write_str(if flags.is_unwritten() { " unwritten" } else { "" })
+        f.write_str(if flags.is_unwritten() { " unwritten" } else { "" })?;
+        f.write_str(if flags.is_saved() { " saved" } else { "" })
     }
 
     fn write_registers(&self, f: &mut fmt::Formatter<'_>, list: &mut List, regs: &[(Reg, Value)]) -> fmt::Result {

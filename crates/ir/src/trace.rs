@@ -155,11 +155,18 @@ pub struct MemFlags(pub u8);
 impl MemFlags {
     const ALIGNED: u8 = 4;
     const UNWRITTEN: u8 = 8;
+    const SAVED: u8 = 16;
 
     /// Scale 1, 2, 4 or 8 (others panic); whether the address must be a multiple of the size, as for `movaps`.
     pub const fn new(scale: u32, aligned: bool) -> MemFlags {
         assert!(matches!(scale, 1 | 2 | 4 | 8));
         MemFlags(scale.trailing_zeros() as u8 | if aligned { MemFlags::ALIGNED } else { 0 })
+    }
+
+    /// The same properties with another scale: 1, 2, 4 or 8 (others panic).
+    #[must_use]
+    pub const fn with_scale(self, scale: u32) -> MemFlags {
+        MemFlags(self.0 & !3 | MemFlags::new(scale, false).0)
     }
 
     /// What the index is shifted left by.
@@ -183,6 +190,20 @@ impl MemFlags {
     #[inline]
     pub const fn is_unwritten(self) -> bool {
         self.0 & MemFlags::UNWRITTEN != 0
+    }
+
+    /// The same, of a store of a return address, or of a register that a function saves for its caller; of a load, that it
+    /// takes such a thing off the stack again.
+    #[must_use]
+    pub const fn saved(self) -> MemFlags {
+        MemFlags(self.0 | MemFlags::SAVED)
+    }
+
+    /// Of a store: whether what is stored is a return address, or a register that a function saves for its caller. No pointer
+    /// leads there: until it is taken off the stack, nothing changes it. Of a load: whether it takes off the stack what it loads.
+    #[inline]
+    pub const fn is_saved(self) -> bool {
+        self.0 & MemFlags::SAVED != 0
     }
 
     /// Whether a misaligned address is a general protection fault.

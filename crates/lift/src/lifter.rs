@@ -50,6 +50,8 @@ pub struct Lifter {
     before: [Value; Reg::COUNT],
     /// Where the recorded program went after the current instruction.
     expected: Option<u64>,
+    /// For each function that was entered since the trace began: the registers that it keeps, as they were then.
+    frames: Vec<[Value; Reg::CALLEE_SAVED.len()]>,
     info: iced_x86::InstructionInfoFactory,
 }
 
@@ -69,6 +71,7 @@ impl Lifter {
             entry: none,
             before: none,
             expected: None,
+            frames: Vec::new(),
             info: iced_x86::InstructionInfoFactory::new(),
         }
     }
@@ -138,6 +141,7 @@ impl Lifter {
     pub fn finish(&mut self, end: End) -> Trace {
         self.regs = [Value::NONE; Reg::COUNT];
         self.entry = self.regs;
+        self.frames.clear();
         self.b.take(end)
     }
 
@@ -165,6 +169,26 @@ impl Lifter {
     pub fn set(&mut self, reg: Reg, value: Value) {
         debug_assert_eq!(self.b.type_of(value), reg.ty());
         self.regs[reg.index()] = value;
+    }
+
+    /// A function is entered.
+    pub(crate) fn enter(&mut self) {
+        self.frames.push(Reg::CALLEE_SAVED.map(|reg| self.regs[reg.index()]));
+    }
+
+    /// The function that was entered last has returned.
+    pub(crate) fn leave(&mut self) {
+        self.frames.pop();
+    }
+
+    /// Whether a register is one that functions keep, and holds what it did when this one was entered: pushed, it is saved.
+    pub(crate) fn is_callers(&self, reg: Reg) -> bool {
+        let at = Reg::CALLEE_SAVED.iter().position(|saved| *saved == reg);
+        let (Some(at), Some(frame)) = (at, self.frames.last()) else {
+            return false;
+        };
+        let entered = if frame[at].is_none() { self.entry[reg.index()] } else { frame[at] };
+        self.regs[reg.index()] == entered
     }
 
     /// The target of a computed jump. When the recording says where it went, guards that and gives the constant.

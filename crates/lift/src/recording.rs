@@ -245,6 +245,7 @@ fn residual(lifter: &mut Lifter, instruction: &Instruction, target: u64, back: u
         lifter.set(reg, value);
     }
     pop_return(lifter);
+    lifter.leave();
     Ok(())
 }
 

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use redmagic_ir::eval::Evaluator;
 use redmagic_ir::opcode::Effects;
-use redmagic_ir::{Builder, End, Op, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
+use redmagic_ir::{Abi, Builder, End, MemFlags, Op, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::forward::memory::{Extents, Fact, MemoryState, Root};
+use crate::forward::memory::{self, Extents, Fact, MemoryState, Root};
 use crate::forward::{Pass, Step, related};
 use crate::graft::Inherited;
 
@@ -324,7 +324,7 @@ impl<'a> Cx<'a> {
             pass.appended(self, &op, value);
         }
         if op.code == Opcode::Call {
-            self.forget();
+            self.forget_across(&op);
         }
         value
     }
@@ -389,12 +389,14 @@ impl<'a> Cx<'a> {
 
     /// Ends what is known: the program's own code runs. Nothing but constants, the stack pointer and what the callee keeps
     /// may be live across it, so values from before are not to be found again.
-    pub fn forget(&mut self) {
+    fn forget_across(&mut self, call: &Op) {
         self.numbers.clear();
-        self.memory.forget();
         self.barrier = self.b.len();
         self.fresh = false;
         self.checkpoint = None;
+        let snapshot = self.b.trace().snapshots[call.aux as usize].clone();
+        let abi = if call.imm == Abi::SysV as u8 { Abi::SysV } else { Abi::Full };
+        memory::forget(self, &snapshot, abi);
     }
 
     /// The trace cannot go the way that it was recorded.
@@ -421,6 +423,7 @@ impl<'a> Cx<'a> {
         if let Some(old) = op.snapshot() {
             let new = snapshot(self, &trace.snapshots[old]);
             if op.code == Opcode::Checkpoint {
+                memory::drop_below(self, &new);
                 self.checkpoint = Some(new.clone());
             }
             op.aux = self.b.snapshot(new) as i32;
@@ -532,7 +535,7 @@ impl<'a> Cx<'a> {
                 .map(|part| (part, lookup(&mut self.b, trace, values, part)))
                 .collect();
             if let Some(place) = place.map(self, &|part| old[&part]) {
-                self.memory.add(&place, value, false);
+                self.memory.add(&place, value, MemFlags::default());
             }
         }
     }

@@ -21,6 +21,8 @@ struct Dead {
     place: Range,
     /// The guards in between, by operation.
     guards: Vec<usize>,
+    /// Whether only what no pointer leads to ([`MemFlags::is_saved`]) is dead: a load in between may read all else.
+    saved: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +48,7 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
         dead.push(Dead {
             place: Range::StackBelow(depth),
             guards: Vec::new(),
+            saved: false,
         });
     }
     let mut sunk = 0;
@@ -63,6 +66,7 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
                     dead.push(Dead {
                         place: Range::StackBelow(depth),
                         guards: Vec::new(),
+                        saved: false,
                     });
                 }
                 for dead in &mut dead {
@@ -71,7 +75,10 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
             }
             Opcode::Store => {
                 let at = place(&op).expect("a store has a place");
-                let covered = dead.iter().position(|dead| stack.covers(&dead.place, &at));
+                let saved = MemFlags(op.imm).is_saved();
+                let covered = dead
+                    .iter()
+                    .position(|dead| (saved || !dead.saved) && stack.covers(&dead.place, &at));
                 let base = at.root.only_base().filter(|base| !base.is_none());
                 if let (Some(found), Some(base)) = (covered, base)
                     && sunk + dead[found].guards.len() <= MOST
@@ -95,11 +102,12 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
                     }
                     continue;
                 }
-                dead.retain_mut(|dead| stack.leaves(facts, index, &mut dead.place, &at));
+                dead.retain_mut(|dead| stack.keeps(facts, index, dead, &at));
                 if base.is_some() {
                     dead.push(Dead {
                         place: Range::Place(at),
                         guards: Vec::new(),
+                        saved: false,
                     });
                 }
             }
@@ -108,7 +116,7 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
                     continue;
                 }
                 let at = place(&op).expect("a load has a place");
-                dead.retain_mut(|dead| stack.leaves(facts, index, &mut dead.place, &at));
+                dead.retain_mut(|dead| stack.keeps(facts, index, dead, &at));
             }
             _ => {
                 let effects = op.code.effects();
@@ -223,6 +231,16 @@ impl Stack {
             }
             Range::StackBelow(depth) => self.is_stack(&place.root) && end <= *depth,
         }
+    }
+
+    /// Whether something stays dead when `place` is accessed at operation `at`.
+    fn keeps(&self, facts: &Facts, at: usize, dead: &mut Dead, place: &Place) -> bool {
+        if self.leaves(facts, at, &mut dead.place, place) {
+            return true;
+        }
+        // Saved registers and return addresses are still dead.
+        dead.saved = true;
+        matches!(dead.place, Range::Place(by) if self.is_stack(&by.root) && by.root != place.root)
     }
 
     /// Whether an access to `place` at operation `at` leaves something of dead bytes alone: what is left of them then.

@@ -7,7 +7,7 @@
 //! operation = OPCODE [ "." CONDITION ] [ "." TYPE ] { operand "," } immediate
 //! operand   = NAME | number [ ":" TYPE ]              ; the type only where the table leaves it open
 //! number    = [ "-" ] ( DECIMAL | "0x" HEX | FLOAT )
-//! address   = "[" [ operand ":" ] [ operand ] [ "+" ] [ operand "*" SCALE ] [ ("+" | "-") DISPLACEMENT ] "]" [ "aligned" ] [ "unwritten" ]
+//! address   = "[" [ operand ":" ] [ operand ] [ "+" ] [ operand "*" SCALE ] [ ("+" | "-") DISPLACEMENT ] "]" [ "aligned" ] [ "unwritten" ] [ "saved" ]
 //! snapshot  = "{" [ [ ( "silent" | "restart" ) "," ] "pc=" NUMBER ] { "," REGISTER "=" operand } { "," "store." TYPE operand "," address } "}"
 //! native    = "{" "pc=" NUMBER "," "bytes=" HEX [ "," "in(" REGISTER "=" operand ... ")" ] [ "," "out(" REGISTER ... ")" ]
 //!             { "," "mem(" ( operand | "any" ) "," SIZE "," ( "r" | "w" | "rw" ) ")" } "}"

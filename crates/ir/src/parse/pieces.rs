@@ -162,7 +162,7 @@ impl<'a> Parser<'a> {
         ))
     }
 
-    /// `[seg: base + index*scale + disp] aligned unwritten` into the operation's fields.
+    /// `[seg: base + index*scale + disp] aligned unwritten saved` into the operation's fields.
     pub(super) fn address(&mut self, op: &mut Op) -> Result<()> {
         let start = self.at();
         self.sign('[')?;
@@ -203,6 +203,8 @@ impl<'a> Parser<'a> {
         }
         let unwritten = self.peek() == Token::Word("unwritten");
         self.next += usize::from(unwritten);
+        let saved = self.peek() == Token::Word("saved");
+        self.next += usize::from(saved);
         let parts = [(Kind::Base, base), (Kind::Index, index), (Kind::Segment, seg)];
         for (part, value) in parts {
             match op.code.info().operands.iter().position(|(_, kind)| *kind == part) {
@@ -216,8 +218,14 @@ impl<'a> Parser<'a> {
                 }
             }
         }
-        let flags = MemFlags::new(scale, aligned);
-        op.imm = if unwritten { flags.unwritten() } else { flags }.0;
+        let mut flags = MemFlags::new(scale, aligned);
+        if unwritten {
+            flags = flags.unwritten();
+        }
+        if saved {
+            flags = flags.saved();
+        }
+        op.imm = flags.0;
         op.aux = disp;
         Ok(())
     }

@@ -284,7 +284,7 @@ impl<'a> Verifier<'a> {
             Immediate::Cc => Cond::from_code(imm).is_some(),
             Immediate::Lane => u32::from(imm) * op.ty.bits() < Type::V128.bits(),
             Immediate::InReg => Reg::from_index(usize::from(imm)).is_some_and(|reg| reg.ty() == op.ty),
-            Immediate::Mem => imm & !15 == 0,
+            Immediate::Mem => imm & !31 == 0,
             Immediate::Abi => Abi::ALL.iter().any(|abi| *abi as u8 == imm),
             Immediate::Imm => match op.code {
                 Opcode::Fence => matches!(imm, 5..=7),
@@ -318,8 +318,9 @@ impl<'a> Verifier<'a> {
             self.require(!scaled_nothing, Invariant::Canonical, || {
                 "a scale without an index".into()
             });
-            let reads = op.code == Opcode::Load;
-            let no_access = op.code == Opcode::Lea && addr.flags.aligned() || !reads && addr.flags.is_unwritten();
+            let no_access = op.code == Opcode::Lea && addr.flags.aligned()
+                || op.code != Opcode::Load && addr.flags.is_unwritten()
+                || op.code == Opcode::Lea && addr.flags.is_saved();
             self.require(!no_access, Invariant::Canonical, || {
                 format!("{} does not access memory so", op.code.info().name)
             });

@@ -71,7 +71,7 @@ fn damages() -> Vec<(Invariant, &'static str, fn(&mut Trace))> {
         (I::Immediate, "fence", |t| t.ops[13].imm = 4),
         (I::Immediate, "convention", |t| t.ops[14].imm = 2),
         (I::Immediate, "predicate", |t| t.ops[15].imm = 8),
-        (I::Immediate, "memory flags", |t| t.ops[4].imm |= 16),
+        (I::Immediate, "memory flags", |t| t.ops[4].imm |= 32),
         (I::Canonical, "imm", |t| t.ops[8].imm = 1),
         (I::Canonical, "aux", |t| t.ops[8].aux = 1),
         (I::Canonical, "scale", |t| t.ops[11].imm = MemFlags::new(2, false).0),
@@ -81,6 +81,7 @@ fn damages() -> Vec<(Invariant, &'static str, fn(&mut Trace))> {
         (I::Canonical, "an unwritten lea", |t| {
             t.ops[11].imm = MemFlags::new(1, false).unwritten().0
         }),
+        (I::Canonical, "a lea that saves", |t| t.ops[11].imm |= 16),
         (I::EntryRegister, "twice", |t| t.ops[1].imm = 0),
         (I::LoopHead, "two", |t| t.ops[13] = t.ops[5]),
         (I::LoopHead, "no loop", |t| {

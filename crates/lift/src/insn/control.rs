@@ -59,7 +59,8 @@ fn jmp(lifter: &mut Lifter, instruction: &Instruction) -> Lifted {
 fn call(lifter: &mut Lifter, instruction: &Instruction) -> Lifted {
     let target = target(lifter, instruction)?;
     let back = lifter.b.int(Type::I64, instruction.next_ip());
-    push_value(lifter, Type::I64, back);
+    push_value(lifter, Type::I64, back, true);
+    lifter.enter();
     Ok(Flow::Jump { target })
 }
 
@@ -70,6 +71,7 @@ fn ret(lifter: &mut Lifter, instruction: &Instruction) -> Lifted {
         _ => return Err(NotModelled),
     };
     let loaded = pop_value(lifter, Type::I64, extra);
+    lifter.leave();
     let target = lifter.resolve(instruction, loaded);
     Ok(Flow::Jump { target })
 }

@@ -13,11 +13,15 @@ pub(super) const ROWS: &[Row] = &[
     (Mnemonic::Pushfq, Rule::Fn(pushf)),
 ];
 
-/// Stores `v` below the stack and moves rsp there.
-pub(super) fn push_value(lifter: &mut Lifter, ty: Type, v: Value) {
+/// Stores `v` below the stack and moves rsp there. `saved`: see [`redmagic_ir::MemFlags::saved`].
+pub(super) fn push_value(lifter: &mut Lifter, ty: Type, v: Value, saved: bool) {
     let rsp = lifter.reg(Reg::RSP);
     let size = ty.bytes() as i32;
-    lifter.b.store(ty, v, Addr::base(rsp, -size));
+    let mut to = Addr::base(rsp, -size);
+    if saved {
+        to.flags = to.flags.saved();
+    }
+    lifter.b.store(ty, v, to);
     let moved = lifter.b.lea(Addr::base(rsp, -size));
     lifter.set(Reg::RSP, moved);
 }
@@ -25,7 +29,9 @@ pub(super) fn push_value(lifter: &mut Lifter, ty: Type, v: Value) {
 /// Loads what is on top of the stack and moves rsp past it and `extra` bytes.
 pub(super) fn pop_value(lifter: &mut Lifter, ty: Type, extra: i32) -> Value {
     let rsp = lifter.reg(Reg::RSP);
-    let v = lifter.b.load(ty, Addr::base(rsp, 0));
+    let mut from = Addr::base(rsp, 0);
+    from.flags = from.flags.saved();
+    let v = lifter.b.load(ty, from);
     let moved = lifter.b.lea(Addr::base(rsp, ty.bytes() as i32 + extra));
     lifter.set(Reg::RSP, moved);
     v
@@ -39,7 +45,9 @@ fn size(instruction: &Instruction) -> Result<Type, NotModelled> {
 fn push(lifter: &mut Lifter, instruction: &Instruction) -> Lifted {
     let ty = size(instruction)?;
     let v = lifter.operand(instruction, 0, ty)?;
-    push_value(lifter, ty, v);
+    let register = instruction.op0_kind() == OpKind::Register && ty == Type::I64;
+    let saves = register && lifter.is_callers(crate::lifter::gpr(instruction.op0_register())?);
+    push_value(lifter, ty, v, saves);
     Ok(Flow::Next)
 }
 
@@ -73,6 +81,6 @@ fn pushf(lifter: &mut Lifter, _: &Instruction) -> Lifted {
     let mask = lifter.b.int(Type::I64, !RF_AND_VM);
     let rest = lifter.b.and(Type::I64, rest, mask);
     let image = lifter.b.or(Type::I64, status, rest);
-    push_value(lifter, Type::I64, image);
+    push_value(lifter, Type::I64, image, false);
     Ok(Flow::Next)
 }

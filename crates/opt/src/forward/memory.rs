@@ -14,8 +14,10 @@
 //!
 //! What the comparison is: [`apart`].
 
+mod across;
 mod apart;
 
+pub(crate) use across::{drop_below, forget};
 pub use apart::Extents;
 use apart::apart;
 pub(crate) use apart::{Span, compare};
@@ -67,6 +69,17 @@ pub struct Known {
     born: usize,
     /// Whether no store reaches it.
     unwritten: bool,
+    /// Whether it is a return address or a saved register of a function of the trace: no pointer leads there.
+    saved: bool,
+    /// From before a call: what the value was then.
+    origin: Option<across::Origin>,
+}
+
+impl Known {
+    /// Whether no store through another root reaches it.
+    fn safe(&self) -> bool {
+        self.unwritten || self.saved
+    }
 }
 
 /// What is known of memory.
@@ -103,6 +116,12 @@ pub struct MemoryState {
     pub(crate) straight: bool,
     /// The guards that were put in since the loop head, for those that can stand before it.
     pub(crate) in_loop: Option<Vec<(Span, Span)>>,
+    /// What values from before the last call are called now.
+    names: across::Names,
+    /// The lowest displacement of something saved that is known, or lower.
+    lowest_saved: i64,
+    /// What the load that is being made was before a call.
+    naming: Option<across::Origin>,
 }
 
 /// Two ranges that do not overlap.
@@ -355,7 +374,10 @@ impl MemoryState {
         }
     }
 
-    pub(crate) fn add(&mut self, place: &Place, value: Value, unwritten: bool) {
+    pub(crate) fn add(&mut self, place: &Place, value: Value, flags: MemFlags) {
+        if flags.is_saved() {
+            self.lowest_saved = self.lowest_saved.min(i64::from(place.disp));
+        }
         let entries = self.known.entry(place.root).or_default();
         if entries.is_empty() && !self.order.contains(&place.root) {
             self.order.push(place.root);
@@ -366,7 +388,9 @@ impl MemoryState {
             value,
             head: None,
             born: self.saved.len(),
-            unwritten,
+            unwritten: flags.is_unwritten(),
+            saved: flags.is_saved(),
+            origin: None,
         });
     }
 }
@@ -440,16 +464,21 @@ impl Pass for Memory {
     fn appended(&self, cx: &mut Cx<'_>, op: &Op, value: Value) {
         match op.code {
             O::Load => {
-                if let Some(place) = place(op) {
-                    cx.memory.add(&place, value, MemFlags(op.imm).is_unwritten());
+                // What was taken off the stack is not there any more.
+                if let Some(place) = place(op).filter(|_| !MemFlags(op.imm).is_saved()) {
+                    cx.memory.add(&place, value, MemFlags(op.imm));
+                }
+                if let Some(origin) = cx.memory.naming.take() {
+                    across::name(cx, origin, value);
                 }
             }
             O::Store => {
                 if let Some(place) = place(op) {
-                    cx.memory.add(&place, op.args[0], false);
+                    cx.memory.add(&place, op.args[0], MemFlags(op.imm));
                 }
             }
-            O::LoopHead => {}
+            // What is known across a call: `across`.
+            O::LoopHead | O::Call => {}
             _ if op.code.effects().has(Effects::WRITE) || op.code.effects().has(Effects::BARRIER) => {
                 cx.memory.forget();
             }
@@ -473,9 +502,27 @@ fn load(cx: &mut Cx<'_>, mut op: Op, seen: Option<u128>) -> Step {
         .iter()
         .rev()
         .find(|known| known.disp <= place.disp && end <= i64::from(known.disp) + i64::from(known.size));
-    let Some(known) = found.copied() else {
+    let Some(mut known) = found.copied() else {
         return Step::Next(op);
     };
+    if let Some(origin) = known.origin {
+        match across::named(cx, origin) {
+            Some(value) => known.value = value,
+            None => {
+                let whole = (known.disp, known.size) == (place.disp, place.size);
+                if let Some(entries) = cx.memory.known.get_mut(&place.root).filter(|_| whole) {
+                    entries.retain(|known| !overlap(known.disp, known.size, place.disp, place.size));
+                    cx.memory.naming = Some(origin);
+                }
+                return Step::Next(op);
+            }
+        }
+    }
+    if MemFlags(op.imm).is_saved()
+        && let Some(entries) = cx.memory.known.get_mut(&place.root)
+    {
+        entries.retain(|known| !overlap(known.disp, known.size, place.disp, place.size));
+    }
     let offset = (place.disp - known.disp) as u32;
     let value = cx.canonical(known.value);
     match part(cx, value, offset, op.ty, seen) {
@@ -548,6 +595,7 @@ fn store(cx: &mut Cx<'_>, op: Op) -> Step {
             .find(|known| overlap(known.disp, known.size, place.disp, place.size));
         if let Some(known) = there.copied()
             && (known.disp, known.size) == (place.disp, place.size)
+            && known.origin.is_none()
             && cx.canonical(known.value) == op.args[0]
         {
             cx.memory.was_useful(&place.root, &known);
@@ -562,7 +610,7 @@ fn store(cx: &mut Cx<'_>, op: Op) -> Step {
             let limit = cx.memory.facts.private_below;
             if let Some(entries) = cx.memory.known.get_mut(&other) {
                 entries.retain(|known| {
-                    known.unwritten || private && i64::from(known.disp) + i64::from(known.size) <= limit
+                    known.safe() || private && i64::from(known.disp) + i64::from(known.size) <= limit
                 });
             }
         }
@@ -580,6 +628,11 @@ fn store(cx: &mut Cx<'_>, op: Op) -> Step {
 pub(crate) fn overlap(a: i32, a_size: u32, b: i32, b_size: u32) -> bool {
     let (a, b) = (i64::from(a), i64::from(b));
     a < b + i64::from(b_size) && b < a + i64::from(a_size)
+}
+
+/// Whether a value is the stack pointer at the entry.
+fn from_stack_pointer(cx: &Cx<'_>, value: Value) -> bool {
+    is_stack_pointer(cx, value)
 }
 
 fn is_stack_pointer(cx: &Cx<'_>, value: Value) -> bool {

@@ -58,7 +58,7 @@ pub fn rules(cx: &mut Cx<'_>, op: &Op) -> Option<Step> {
     }
     if !index.is_none() {
         let shift = u32::from(op.imm & 3);
-        let flags = |shift: u32| MemFlags::new(1 << shift, op.imm & 4 != 0).0;
+        let flags = |shift: u32| MemFlags(op.imm).with_scale(1 << shift).0;
         // A constant part of the index.
         let (from, sum) = root(cx, index);
         let disp = sum
@@ -101,7 +101,7 @@ pub fn rules(cx: &mut Cx<'_>, op: &Op) -> Option<Step> {
             let disp = op.aux.checked_add(inner.aux)?;
             out.args[at] = cx.canonical_or_none(inner.args[0]);
             out.args[at + 1] = cx.canonical_or_none(inner.args[1]);
-            out.imm = MemFlags::new(1 << (inner.imm & 3), op.imm & 4 != 0).0;
+            out.imm = MemFlags(op.imm).with_scale(1 << (inner.imm & 3)).0;
             out.aux = disp;
             return Some(Step::Next(out));
         }
@@ -119,5 +119,5 @@ pub fn rules(cx: &mut Cx<'_>, op: &Op) -> Option<Step> {
 }
 
 fn flags_of(op: &Op) -> u8 {
-    MemFlags::new(1, op.imm & 4 != 0).0
+    MemFlags(op.imm).with_scale(1).0
 }

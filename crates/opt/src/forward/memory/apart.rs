@@ -143,7 +143,7 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     let Some(entries) = cx.memory.known.get(other) else {
         return true;
     };
-    let written = || entries.iter().filter(|known| !known.unwritten);
+    let written = || entries.iter().filter(|known| !known.safe());
     if written().next().is_none() {
         return true;
     }

@@ -1,0 +1,165 @@
+//! What is known across a residual call.
+//!
+//! A call may write all memory that a pointer leads to. No pointer leads to return addresses and to the registers that
+//! functions of the trace have saved for their callers ([`redmagic_ir::MemFlags::saved`]), so what is known of those stays.
+//! This is what keeps a trace one piece: after an inlined function that made the call has returned, the interpreter's frame
+//! pointer, its program counter and the top of its operand stack are again what they were before it was entered.
+//!
+//! Values do not live across a call, except in registers that the callee keeps. So what such a slot holds is known as the
+//! *origin* of its value, a value from before the call and a constant: a constant is used at once; the first register or
+//! slot with an origin gives it its name after the call, the second one with the same origin is the first plus a constant.
+
+use redmagic_ir::{Abi, Opcode as O, Reg, Snapshot, Type, Value};
+use rustc_hash::FxHashMap;
+
+use super::from_stack_pointer;
+use crate::cx::Cx;
+
+/// A value from before a call, and what is added to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Origin {
+    value: Value,
+    plus: i64,
+}
+
+/// What values from before the last call are called after it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Names(FxHashMap<Value, (Value, i64)>);
+
+impl Names {
+    fn set(&mut self, origin: Origin, now: Value) {
+        self.0.insert(origin.value, (now, origin.plus));
+    }
+
+    /// The value and what has to be added.
+    fn get(&self, origin: Origin) -> Option<(Value, i64)> {
+        let (now, plus) = self.0.get(&origin.value)?;
+        Some((*now, origin.plus.wrapping_sub(*plus)))
+    }
+}
+
+/// The origin of a value, whether or not its operands can still be used.
+fn origin(cx: &Cx<'_>, value: Value) -> Origin {
+    let trace = cx.b.trace();
+    let mut origin = Origin {
+        value: cx.canonical(value),
+        plus: 0,
+    };
+    while let Some(op) = origin.value.as_op().map(|index| &trace.ops[index])
+        && op.code == O::Add
+        && op.ty == Type::I64
+        && let Some(constant) = cx.int(op.args[1])
+    {
+        origin.plus = origin.plus.wrapping_add(constant as i64);
+        origin.value = cx.canonical(op.args[0]);
+    }
+    origin
+}
+
+/// How far the stack pointer is from that of the entry.
+fn depth(cx: &Cx<'_>, snapshot: &Snapshot) -> Option<i64> {
+    match snapshot.get(Reg::RSP) {
+        Some(rsp) => {
+            let at = origin(cx, rsp);
+            from_stack_pointer(cx, at.value).then_some(at.plus)
+        }
+        None => Some(0),
+    }
+}
+
+/// At a checkpoint: what is below the stack pointer is saved no more.
+pub(crate) fn drop_below(cx: &mut Cx<'_>, snapshot: &Snapshot) {
+    let depth = depth(cx, snapshot).unwrap_or(i64::MAX);
+    if depth <= cx.memory.lowest_saved {
+        return;
+    }
+    let mut lowest = i64::MAX;
+    for entries in cx.memory.known.values_mut() {
+        entries.retain(|known| !known.saved || i64::from(known.disp) >= depth);
+        let saved = entries.iter().filter(|known| known.saved).map(|known| i64::from(known.disp));
+        lowest = lowest.min(saved.min().unwrap_or(i64::MAX));
+    }
+    cx.memory.lowest_saved = lowest;
+}
+
+/// Forgets what a call may change; it was just appended, with this snapshot.
+pub(crate) fn forget(cx: &mut Cx<'_>, snapshot: &Snapshot, abi: Abi) {
+    let depth = depth(cx, snapshot);
+    let before = std::mem::take(&mut cx.memory.names);
+    let mut known = std::mem::take(&mut cx.memory.known);
+    let order = std::mem::take(&mut cx.memory.order);
+    cx.memory.forget();
+    // The return address is at the stack pointer, and gone afterwards.
+    for root in order {
+        let base = root.only_base().filter(|base| from_stack_pointer(cx, *base));
+        let (Some(_), Some(depth), Some(mut entries)) = (base, depth, known.remove(&root)) else {
+            continue;
+        };
+        entries.retain(|known| known.saved && i64::from(known.disp) > depth);
+        for entry in &mut entries {
+            let at = match entry.origin {
+                // From before an earlier call.
+                Some(old) => match before.get(old) {
+                    Some((now, plus)) => {
+                        let at = origin(cx, now);
+                        Origin {
+                            plus: at.plus.wrapping_add(plus),
+                            ..at
+                        }
+                    }
+                    None => old,
+                },
+                None => origin(cx, entry.value),
+            };
+            entry.value = cx.canonical(entry.value);
+            entry.origin = (cx.constant(entry.value).is_none()).then_some(at);
+        }
+        if !entries.is_empty() {
+            cx.memory.known.insert(root, entries);
+            cx.memory.order.push(root);
+        }
+    }
+    if abi != Abi::SysV {
+        return;
+    }
+    // In the order of their definitions, so that none is defined by one that is defined by it.
+    let mut kept: Vec<Value> = Reg::CALLEE_SAVED
+        .iter()
+        .filter_map(|reg| snapshot.get(*reg))
+        .map(|value| cx.canonical(value))
+        .filter(|value| value.as_op().is_some() && cx.b.type_of(*value) == Type::I64)
+        .collect();
+    kept.sort_unstable();
+    kept.dedup();
+    for value in kept {
+        let at = origin(cx, value);
+        match cx.memory.names.get(at) {
+            None => cx.memory.names.set(at, value),
+            Some((now, plus)) => {
+                let same = sum(cx, now, plus);
+                if same != value {
+                    cx.equal.insert(value, same);
+                }
+            }
+        }
+    }
+}
+
+fn sum(cx: &mut Cx<'_>, value: Value, plus: i64) -> Value {
+    let plus = cx.b.int(Type::I64, plus as u64);
+    cx.make(O::Add, Type::I64, &[value, plus])
+}
+
+/// What a slot with a value from before a call holds, if that has a name.
+pub(super) fn named(cx: &mut Cx<'_>, at: Origin) -> Option<Value> {
+    let (now, plus) = cx.memory.names.get(at)?;
+    Some(match plus {
+        0 => cx.canonical(now),
+        plus => sum(cx, now, plus),
+    })
+}
+
+/// A load has given a value from before a call its name.
+pub(super) fn name(cx: &mut Cx<'_>, at: Origin, value: Value) {
+    cx.memory.names.set(at, value);
+}
