@@ -71,14 +71,14 @@ pub struct Known {
     unwritten: bool,
     /// Whether it is a return address or a saved register of a function of the trace: no pointer leads there.
     saved: bool,
-    /// From before a call: what the value was then.
-    origin: Option<across::Origin>,
+    /// How it is known from before a call.
+    survived: Option<across::Survived>,
 }
 
 impl Known {
     /// Whether no store through another root reaches it.
     fn safe(&self) -> bool {
-        self.unwritten || self.saved
+        self.unwritten || self.saved || self.survived.is_some()
     }
 }
 
@@ -120,8 +120,8 @@ pub struct MemoryState {
     names: across::Names,
     /// The lowest displacement of something saved that is known, or lower.
     lowest_saved: i64,
-    /// What the load that is being made was before a call.
-    naming: Option<across::Origin>,
+    /// What the load that is being made is expected to give.
+    expected: Option<across::Expected>,
 }
 
 /// Two ranges that do not overlap.
@@ -390,7 +390,7 @@ impl MemoryState {
             born: self.saved.len(),
             unwritten: flags.is_unwritten(),
             saved: flags.is_saved(),
-            origin: None,
+            survived: None,
         });
     }
 }
@@ -468,8 +468,8 @@ impl Pass for Memory {
                 if let Some(place) = place(op).filter(|_| !MemFlags(op.imm).is_saved()) {
                     cx.memory.add(&place, value, MemFlags(op.imm));
                 }
-                if let Some(origin) = cx.memory.naming.take() {
-                    across::name(cx, origin, value);
+                if let Some(expected) = cx.memory.expected.take() {
+                    across::check(cx, value, expected);
                 }
             }
             O::Store => {
@@ -505,14 +505,12 @@ fn load(cx: &mut Cx<'_>, mut op: Op, seen: Option<u128>) -> Step {
     let Some(mut known) = found.copied() else {
         return Step::Next(op);
     };
-    if let Some(origin) = known.origin {
-        match across::named(cx, origin) {
+    if known.survived.is_some() {
+        match across::value(cx, &known, &place, seen) {
             Some(value) => known.value = value,
             None => {
-                let whole = (known.disp, known.size) == (place.disp, place.size);
-                if let Some(entries) = cx.memory.known.get_mut(&place.root).filter(|_| whole) {
-                    entries.retain(|known| !overlap(known.disp, known.size, place.disp, place.size));
-                    cx.memory.naming = Some(origin);
+                if cx.memory.expected.is_some() {
+                    cx.memory.was_useful(&place.root, &known);
                 }
                 return Step::Next(op);
             }
@@ -595,7 +593,7 @@ fn store(cx: &mut Cx<'_>, op: Op) -> Step {
             .find(|known| overlap(known.disp, known.size, place.disp, place.size));
         if let Some(known) = there.copied()
             && (known.disp, known.size) == (place.disp, place.size)
-            && known.origin.is_none()
+            && known.survived.is_none()
             && cx.canonical(known.value) == op.args[0]
         {
             cx.memory.was_useful(&place.root, &known);

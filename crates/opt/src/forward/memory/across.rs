@@ -8,11 +8,15 @@
 //! Values do not live across a call, except in registers that the callee keeps. So what such a slot holds is known as the
 //! *origin* of its value, a value from before the call and a constant: a constant is used at once; the first register or
 //! slot with an origin gives it its name after the call, the second one with the same origin is the first plus a constant.
+//!
+//! Other slots of native frames are locals, and what the compiler had no register for. A callee changes them only through a
+//! pointer that it was given, which is rare; so they are loaded again, and a guard says that what they hold is what they
+//! held. What follows from it (where the operand stack ends, what kind of call it is) is then as constant as before the call.
 
-use redmagic_ir::{Abi, Opcode as O, Reg, Snapshot, Type, Value};
+use redmagic_ir::{Abi, Cond, Opcode as O, Reg, Snapshot, Type, Value};
 use rustc_hash::FxHashMap;
 
-use super::from_stack_pointer;
+use super::{Known, Place, from_stack_pointer, overlap};
 use crate::cx::Cx;
 
 /// A value from before a call, and what is added to it.
@@ -20,6 +24,24 @@ use crate::cx::Cx;
 pub(super) struct Origin {
     value: Value,
     plus: i64,
+}
+
+/// How something is known from before a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Survived {
+    /// What it was, if no constant.
+    origin: Option<Origin>,
+    /// Whether the callee may have changed it.
+    checked: bool,
+}
+
+/// What a load is expected to give.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Expected {
+    /// A value, if a guard says so.
+    Value(Value),
+    /// Something that has no name yet.
+    Unnamed(Origin),
 }
 
 /// What values from before the last call are called after it.
@@ -95,9 +117,9 @@ pub(crate) fn forget(cx: &mut Cx<'_>, snapshot: &Snapshot, abi: Abi) {
         let (Some(_), Some(depth), Some(mut entries)) = (base, depth, known.remove(&root)) else {
             continue;
         };
-        entries.retain(|known| known.saved && i64::from(known.disp) > depth);
+        entries.retain(|known| i64::from(known.disp) > depth);
         for entry in &mut entries {
-            let at = match entry.origin {
+            let at = match entry.survived.and_then(|survived| survived.origin) {
                 // From before an earlier call.
                 Some(old) => match before.get(old) {
                     Some((now, plus)) => {
@@ -112,8 +134,12 @@ pub(crate) fn forget(cx: &mut Cx<'_>, snapshot: &Snapshot, abi: Abi) {
                 None => origin(cx, entry.value),
             };
             entry.value = cx.canonical(entry.value);
-            entry.origin = (cx.constant(entry.value).is_none()).then_some(at);
+            entry.survived = Some(Survived {
+                origin: cx.constant(entry.value).is_none().then_some(at),
+                checked: !entry.saved,
+            });
         }
+        entries.retain(|entry| entry.saved || checkable(cx, entry.value));
         if !entries.is_empty() {
             cx.memory.known.insert(root, entries);
             cx.memory.order.push(root);
@@ -150,16 +176,55 @@ fn sum(cx: &mut Cx<'_>, value: Value, plus: i64) -> Value {
     cx.make(O::Add, Type::I64, &[value, plus])
 }
 
-/// What a slot with a value from before a call holds, if that has a name.
-pub(super) fn named(cx: &mut Cx<'_>, at: Origin) -> Option<Value> {
-    let (now, plus) = cx.memory.names.get(at)?;
-    Some(match plus {
-        0 => cx.canonical(now),
-        plus => sum(cx, now, plus),
-    })
+/// What a slot holds that is known from before a call. If that is to be loaded all the same, what the load should give is
+/// noted.
+pub(super) fn value(cx: &mut Cx<'_>, known: &Known, place: &Place, seen: Option<u128>) -> Option<Value> {
+    let survived = known.survived?;
+    let whole = (known.disp, known.size) == (place.disp, place.size);
+    let name = match survived.origin {
+        None => Some(known.value),
+        Some(origin) => cx.memory.names.get(origin).map(|(now, plus)| match plus {
+            0 => cx.canonical(now),
+            plus => sum(cx, now, plus),
+        }),
+    };
+    if !survived.checked && name.is_some() {
+        return name;
+    }
+    if let Some(entries) = cx.memory.known.get_mut(&place.root) {
+        entries.retain(|known| !overlap(known.disp, known.size, place.disp, place.size));
+    }
+    cx.memory.expected = match (name, survived.origin) {
+        _ if !whole => None,
+        (Some(name), _) => {
+            let held = cx.seen(name).is_some() && cx.seen(name) == seen;
+            (held && cx.checkpoint.is_some()).then_some(Expected::Value(name))
+        }
+        (None, Some(origin)) => Some(Expected::Unnamed(origin)),
+        (None, None) => None,
+    };
+    None
 }
 
-/// A load has given a value from before a call its name.
-pub(super) fn name(cx: &mut Cx<'_>, at: Origin, value: Value) {
-    cx.memory.names.set(at, value);
+/// A load was made that should give this.
+pub(super) fn check(cx: &mut Cx<'_>, loaded: Value, expected: Expected) {
+    match expected {
+        Expected::Unnamed(origin) => cx.memory.names.set(origin, loaded),
+        Expected::Value(value) => {
+            let Some(snapshot) = cx.checkpoint.clone() else { return };
+            let ty = cx.b.type_of(value);
+            if loaded.as_op().is_none() || cx.b.type_of(loaded) != ty {
+                return;
+            }
+            let flags = cx.make(O::FlagsSub, ty, &[loaded, value]);
+            let same = cx.feed(Cx::op(O::Cond, Type::Void, Cond::E.code(), &[flags]), Some(1));
+            cx.guard(same, true, snapshot);
+            cx.equal.insert(loaded, value);
+        }
+    }
+}
+
+/// Whether a value can be compared with what is loaded again.
+fn checkable(cx: &Cx<'_>, value: Value) -> bool {
+    matches!(cx.b.type_of(value), Type::I8 | Type::I16 | Type::I32 | Type::I64)
 }
