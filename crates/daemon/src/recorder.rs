@@ -347,9 +347,10 @@ pub fn read_symbols(session: &Session) {
         signal_mask: all(SIGNAL_MASK),
         maps,
     };
+    let page = session.shim.page;
     lock(&session.engine).set_mappings(Mappings {
         read_only,
-        unwritten: vec![session.shim.page..session.shim.page + size_of::<ShimPage>() as u64],
+        unwritten: std::iter::once(page..page + size_of::<ShimPage>() as u64).collect(),
     });
     *lock(&session.symbols) = symbols;
 }

@@ -83,7 +83,9 @@ impl Mappings {
 }
 
 fn within(ranges: &[Range<u64>], bytes: &Range<u64>) -> bool {
-    ranges.iter().any(|range| range.start <= bytes.start && bytes.end <= range.end)
+    ranges
+        .iter()
+        .any(|range| range.start <= bytes.start && bytes.end <= range.end)
 }
 
 /// The outcome.

@@ -187,7 +187,11 @@ impl Lifter {
         let (Some(at), Some(frame)) = (at, self.frames.last()) else {
             return false;
         };
-        let entered = if frame[at].is_none() { self.entry[reg.index()] } else { frame[at] };
+        let entered = if frame[at].is_none() {
+            self.entry[reg.index()]
+        } else {
+            frame[at]
+        };
         self.regs[reg.index()] == entered
     }
 

@@ -395,7 +395,11 @@ impl<'a> Cx<'a> {
         self.fresh = false;
         self.checkpoint = None;
         let snapshot = self.b.trace().snapshots[call.aux as usize].clone();
-        let abi = if call.imm == Abi::SysV as u8 { Abi::SysV } else { Abi::Full };
+        let abi = if call.imm == Abi::SysV as u8 {
+            Abi::SysV
+        } else {
+            Abi::Full
+        };
         memory::forget(self, &snapshot, abi);
     }
 

@@ -39,7 +39,18 @@ type Backward = fn(Trace, &Facts) -> (Trace, Renumbered);
 pub type After<'a> = &'a mut dyn FnMut(&'static str, &Trace);
 
 /// The passes by name, in their usual order.
-pub const PASSES: &[&str] = &["fold", "related", "constants", "tables", "known", "gvn", "memory", "peel", "sink", "dce"];
+pub const PASSES: &[&str] = &[
+    "fold",
+    "related",
+    "constants",
+    "tables",
+    "known",
+    "gvn",
+    "memory",
+    "peel",
+    "sink",
+    "dce",
+];
 
 /// The result of optimising.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@
 //! core dump see a true heap (DESIGN section 7).
 
 use redmagic_ir::opcode::Effects;
-use redmagic_ir::{End, MemFlags, ExitStore, Op, Opcode, Reg, Snapshot, Trace, Type, Value};
+use redmagic_ir::{End, ExitStore, MemFlags, Op, Opcode, Reg, Snapshot, Trace, Type, Value};
 
 use crate::dce::{self, Renumbered};
 use crate::forward::memory::{Facts, Place, Root, overlap, place};

@@ -8,20 +8,31 @@
 //! entry rbx=0x7000         a register to guard at the entry
 //! constant 0x7000=0x2a:4   four bytes that never change
 //! declared 0x7000=0x2a:4   the same, until the program says otherwise
+//! unwritten 0x7000 0x8000  addresses that no store reaches: the first, and one past the last
 //! generation 0x100 0x108   where the generations are
 //! ```
+
+use std::ops::Range;
 
 use redmagic_ir::{Reg, parse};
 use redmagic_opt::{Constant, ConstantMemory, Input, PASSES};
 
 use super::{check_trace, number, number64};
 
-struct Words(Vec<(u64, u32, Constant)>);
+struct Words {
+    constant: Vec<(u64, u32, Constant)>,
+    unwritten: Vec<Range<u64>>,
+}
 
 impl ConstantMemory for Words {
     fn load(&self, address: u64, size: u32) -> Option<Constant> {
-        let found = self.0.iter().find(|word| (word.0, word.1) == (address, size));
+        let found = self.constant.iter().find(|word| (word.0, word.1) == (address, size));
         found.map(|word| word.2)
+    }
+
+    fn unwritten(&self, bytes: Range<u64>) -> bool {
+        let inside = |range: &Range<u64>| range.start <= bytes.start && bytes.end <= range.end;
+        self.unwritten.iter().any(inside)
     }
 }
 
@@ -32,7 +43,8 @@ fn pair(text: &str) -> (&str, &str) {
 /// Optimises and prints; or the error.
 pub fn opt(input: &str) -> String {
     let mut passes: Vec<&str> = PASSES.to_vec();
-    let (mut seen, mut entry, mut words, mut generation) = (Vec::new(), Vec::new(), Vec::new(), None);
+    let (mut seen, mut entry, mut constant, mut generation) = (Vec::new(), Vec::new(), Vec::new(), None);
+    let mut unwritten = Vec::new();
     let mut text = String::new();
     for line in input.lines() {
         let plain = line.split(';').next().unwrap_or("").trim();
@@ -51,11 +63,15 @@ pub fn opt(input: &str) -> String {
             Some((kind @ ("constant" | "declared"), rest)) => {
                 let (address, word) = pair(rest);
                 let (bits, size) = word.split_once(':').expect("a value and its size");
-                let constant = Constant {
+                let held = Constant {
                     bits: number(bits),
                     declared: kind == "declared",
                 };
-                words.push((number64(address), number64(size) as u32, constant));
+                constant.push((number64(address), number64(size) as u32, held));
+            }
+            Some(("unwritten", rest)) => {
+                let (start, end) = rest.split_once(' ').expect("two addresses");
+                unwritten.push(number64(start)..number64(end));
             }
             Some(("generation", rest)) => {
                 let (current, valid) = rest.split_once(' ').expect("two addresses");
@@ -75,7 +91,7 @@ pub fn opt(input: &str) -> String {
     for (index, bits) in seen {
         observed[index] = Some(bits);
     }
-    let words = Words(words);
+    let words = Words { constant, unwritten };
     let input = Input {
         entry: &entry,
         start_pc: 0x1000,

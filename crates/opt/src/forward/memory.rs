@@ -101,11 +101,10 @@ pub struct MemoryState {
     pub(crate) facts: Facts,
     /// The guards that kept something known, in order: the recorded addresses of both roots, and the root that was kept.
     saved: Vec<((u64, u64), Root)>,
-    /// What a pair of roots was worth: uses of what it kept known, shared among all pairs that kept it known. In the
-    /// loop, if there is one.
-    useful: FxHashMap<(u64, u64), f32>,
+    /// How often what a pair of roots kept known was of use: in the loop, if there is one.
+    useful: FxHashMap<(u64, u64), usize>,
     /// How many guards a pair of roots has, in the loop if there is one.
-    made: FxHashMap<(u64, u64), u32>,
+    made: FxHashMap<(u64, u64), usize>,
     /// Pairs of roots that are not worth a guard; `None`: none is.
     pub(crate) denied: Option<FxHashSet<(u64, u64)>>,
     /// Indices that guards have shown to be below a limit.
@@ -294,7 +293,7 @@ impl Root {
 }
 
 /// How many uses of what is known a guard against overlap must be good for.
-const WORTH: f32 = 1.0;
+const WORTH: usize = 4;
 
 impl MemoryState {
     /// Nothing is known any more.
@@ -348,12 +347,10 @@ impl MemoryState {
     /// The pairs of roots whose guards cost more than they save. A guard is three or four instructions; a use of what is
     /// known saves a load, and as a rule guards on what was loaded. A pair without guards in the loop costs nothing there.
     pub(crate) fn useless(&self) -> FxHashSet<(u64, u64)> {
-        let worth = |pair: &(u64, u64)| self.useful.get(pair).copied().unwrap_or(0.0);
-        let cost = |pair: &(u64, u64)| self.made.get(pair).map_or(0.0, |guards| *guards as f32 * std::env::var("RM_WORTH").map_or(1.0, |v| v.parse().unwrap()));
+        let uses = |pair: &(u64, u64)| self.useful.get(pair).copied().unwrap_or(0);
+        let needed = |pair: &(u64, u64)| self.made.get(pair).map_or(1, |guards| guards * WORTH);
         let pairs = self.saved.iter().map(|(pair, _)| *pair);
-        pairs
-            .filter(|pair| worth(pair) < cost(pair).max(f32::MIN_POSITIVE))
-            .collect()
+        pairs.filter(|pair| uses(pair) < needed(pair)).collect()
     }
 
     /// What is known was of use.
@@ -361,16 +358,10 @@ impl MemoryState {
         if let Some(head) = known.head {
             self.used.insert(head);
         }
-        let mut pairs: Vec<(u64, u64)> = self.saved[known.born..]
-            .iter()
-            .filter(|(_, kept)| kept == root)
-            .map(|(pair, _)| *pair)
-            .collect();
-        pairs.sort_unstable();
-        pairs.dedup();
-        let share = 1.0 / (pairs.len() as f32).powf(std::env::var("RM_SHARE").map_or(1.0, |v| v.parse().unwrap()));
-        for pair in pairs {
-            *self.useful.entry(pair).or_insert(0.0) += share;
+        for (pair, kept) in &self.saved[known.born..] {
+            if kept == root {
+                *self.useful.entry(*pair).or_insert(0) += 1;
+            }
         }
     }
 
@@ -607,9 +598,8 @@ fn store(cx: &mut Cx<'_>, op: Op) -> Step {
             let private = is_private_root(cx, &other) && !from_stack(cx, &place.root);
             let limit = cx.memory.facts.private_below;
             if let Some(entries) = cx.memory.known.get_mut(&other) {
-                entries.retain(|known| {
-                    known.safe() || private && i64::from(known.disp) + i64::from(known.size) <= limit
-                });
+                entries
+                    .retain(|known| known.safe() || private && i64::from(known.disp) + i64::from(known.size) <= limit);
             }
         }
     }

@@ -57,7 +57,10 @@ impl Pass for Related {
 
 /// What an index was loaded as, if from the object that the base points to.
 fn own_index(cx: &Cx<'_>, base: Value, mut index: Value) -> Option<Value> {
-    while let Some(op) = cx.def(index).filter(|op| matches!(op.code, Opcode::Zext | Opcode::Sext)) {
+    while let Some(op) = cx
+        .def(index)
+        .filter(|op| matches!(op.code, Opcode::Zext | Opcode::Sext))
+    {
         index = cx.canonical(op.args[0]);
     }
     let load = cx.def_of(index, Opcode::Load)?;
@@ -75,7 +78,9 @@ fn near_at_entry(cx: &Cx<'_>, trace: &Trace) -> Vec<(Reg, Reg, u64)> {
             Opcode::Store => 1,
             _ => continue,
         };
-        let Some((reg, index)) = register(trace, op.args[at]) else { continue };
+        let Some((reg, index)) = register(trace, op.args[at]) else {
+            continue;
+        };
         let constant = cx.input.entry.iter().any(|(known, _)| *known == reg);
         let seen = cx.input.observed.get(index).copied().flatten();
         if let Some(seen) = seen.filter(|_| Reg::CALLEE_SAVED.contains(&reg) && !constant)
@@ -111,7 +116,10 @@ fn register(trace: &Trace, mut value: Value) -> Option<(Reg, usize)> {
 pub(crate) fn guard_entry(cx: &mut Cx<'_>, trace: &Trace) {
     for (reg, from, distance) in near_at_entry(cx, trace) {
         let seen = |reg: Reg| {
-            let at = trace.ops.iter().position(|op| op.code == Opcode::Reg && op.reg() == Some(reg))?;
+            let at = trace
+                .ops
+                .iter()
+                .position(|op| op.code == Opcode::Reg && op.reg() == Some(reg))?;
             cx.input.observed.get(at).copied().flatten()
         };
         let (seen_reg, seen_from) = (seen(reg), seen(from));

@@ -40,11 +40,19 @@ fn known_entry(cx: &Cx<'_>, guard: &Op) -> Option<(Value, u128)> {
         Opcode::GuardFalse => Cond::NE,
         _ => return None,
     };
-    let cond = cx.def_of(guard.args[0], Opcode::Cond).filter(|op| op.imm == equal.code())?;
-    let compared = cx.def_of(cond.args[0], Opcode::FlagsSub).filter(|op| op.ty == Type::I64)?;
+    let cond = cx
+        .def_of(guard.args[0], Opcode::Cond)
+        .filter(|op| op.imm == equal.code())?;
+    let compared = cx
+        .def_of(cond.args[0], Opcode::FlagsSub)
+        .filter(|op| op.ty == Type::I64)?;
     let (loaded, expected) = (cx.canonical(compared.args[0]), cx.int(compared.args[1])?);
     let load = cx.def_of(loaded, Opcode::Load)?;
-    let base = if load.args[0].is_none() { Some(0) } else { cx.int(load.args[0]) };
+    let base = if load.args[0].is_none() {
+        Some(0)
+    } else {
+        cx.int(load.args[0])
+    };
     if !load.args[2].is_none() || load.args[1].is_none() {
         return None;
     }

@@ -98,7 +98,10 @@ pub(crate) fn drop_below(cx: &mut Cx<'_>, snapshot: &Snapshot) {
     let mut lowest = i64::MAX;
     for entries in cx.memory.known.values_mut() {
         entries.retain(|known| !known.saved || i64::from(known.disp) >= depth);
-        let saved = entries.iter().filter(|known| known.saved).map(|known| i64::from(known.disp));
+        let saved = entries
+            .iter()
+            .filter(|known| known.saved)
+            .map(|known| i64::from(known.disp));
         lowest = lowest.min(saved.min().unwrap_or(i64::MAX));
     }
     cx.memory.lowest_saved = lowest;

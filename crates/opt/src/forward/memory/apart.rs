@@ -250,21 +250,31 @@ const INDEX_BITS: u32 = 16;
 
 /// Whether no store of the program's own reaches a place, whatever its index is.
 pub(super) fn unwritten(cx: &Cx<'_>, place: &Place) -> bool {
-    let Root { base, index, seg, shift } = place.root;
-    let base = if base.is_none() { Some(0) } else { cx.int(base) };
-    let (Some(base), true) = (base, seg.is_none()) else {
+    let root = place.root;
+    if !root.seg.is_none() {
         return false;
-    };
-    let most = match index.is_none() {
-        true => 0,
-        false => match significant_bits(cx, index) {
-            bits @ ..=INDEX_BITS => ((1 << bits) - 1) << shift,
-            _ => return false,
+    }
+    // The lowest and the highest that a part can be.
+    let part = |value: Value| match cx.int(value) {
+        _ if value.is_none() => Some((0, 0)),
+        Some(constant) => Some((constant, constant)),
+        None => match significant_bits(cx, value) {
+            bits @ ..=INDEX_BITS => Some((0, (1 << bits) - 1)),
+            _ => None,
         },
     };
-    let start = base.wrapping_add_signed(i64::from(place.disp));
-    let end = start.checked_add(most + u64::from(place.size));
-    end.is_some_and(|end| cx.input.constants.unwritten(start..end))
+    let (Some(base), Some(index)) = (part(root.base), part(root.index)) else {
+        return false;
+    };
+    let at = |base: u64, index: u64| {
+        let offset = index.checked_shl(u32::from(root.shift))?;
+        base.checked_add(offset)?.checked_add_signed(i64::from(place.disp))
+    };
+    let (Some(first), Some(last)) = (at(base.0, index.0), at(base.1, index.1)) else {
+        return false;
+    };
+    let end = last.checked_add(u64::from(place.size));
+    end.is_some_and(|end| cx.input.constants.unwritten(first..end))
 }
 
 /// What a comparison of two ranges came to.
