@@ -21,7 +21,7 @@ use redmagic_ir::{Builder, Cond, End, Op, Opcode, Reg, Snapshot, Trace, Type, Va
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::cx::{Cx, Failed};
-use crate::forward::memory::Place;
+use crate::forward::memory::{self, Place};
 
 /// Most attempts: each gives up some knowledge.
 const ATTEMPTS: usize = 24;
@@ -49,6 +49,7 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
     let mut settled = false;
     for _ in 0..ATTEMPTS {
         cx.restore(&start);
+        memory::leave_frames(cx, &end);
         cx.memory.enter_loop(&without);
         cx.memory.in_loop = Some(Vec::new());
         let body = feed_body(&straight, &end, cx)?;
@@ -88,7 +89,7 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
                 pc: cx.input.restart_pc,
                 ..end.clone()
             });
-            crate::forward::memory::compare(cx, &a, &b);
+            memory::compare(cx, &a, &b);
         }
         cx.checkpoint = None;
         straight = Trace {

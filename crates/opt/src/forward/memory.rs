@@ -17,7 +17,7 @@
 mod across;
 mod apart;
 
-pub(crate) use across::{drop_below, forget};
+pub(crate) use across::{drop_below, forget, leave_frames};
 pub use apart::Extents;
 use apart::apart;
 pub(crate) use apart::{Span, compare};

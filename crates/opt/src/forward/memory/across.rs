@@ -16,7 +16,7 @@
 use redmagic_ir::{Abi, Cond, Opcode as O, Reg, Snapshot, Type, Value};
 use rustc_hash::FxHashMap;
 
-use super::{Known, Place, from_stack_pointer, overlap};
+use super::{Known, Place, Root, from_stack_pointer, overlap};
 use crate::cx::Cx;
 
 /// A value from before a call, and what is added to it.
@@ -105,6 +105,18 @@ pub(crate) fn drop_below(cx: &mut Cx<'_>, snapshot: &Snapshot) {
         lowest = lowest.min(saved.min().unwrap_or(i64::MAX));
     }
     cx.memory.lowest_saved = lowest;
+}
+
+/// At the end of a turn of a loop: what is below the stack pointer is dead, and need not have been stored.
+pub(crate) fn leave_frames(cx: &mut Cx<'_>, snapshot: &Snapshot) {
+    let depth = depth(cx, snapshot).unwrap_or(i64::MAX);
+    let stack = |root: &Root| root.only_base().is_some_and(|base| from_stack_pointer(cx, base));
+    let roots: Vec<Root> = cx.memory.known.keys().filter(|root| stack(root)).copied().collect();
+    for root in roots {
+        if let Some(entries) = cx.memory.known.get_mut(&root) {
+            entries.retain(|known| i64::from(known.disp) >= depth);
+        }
+    }
 }
 
 /// Forgets what a call may change; it was just appended, with this snapshot.
