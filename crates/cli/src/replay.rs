@@ -130,6 +130,7 @@ fn optimised(
         entry: &entry,
         start,
         turns: 1024,
+        unroll: 1,
         verify: true,
         anchor_call: end_ip(recording),
         graft: None,

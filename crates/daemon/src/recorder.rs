@@ -23,7 +23,7 @@ use redmagic_engine::graph::Origin;
 use redmagic_engine::params::Params;
 use redmagic_engine::policy::RETURNS_TWICE;
 use redmagic_engine::policy::{Functions, Lessons, Policy};
-use redmagic_engine::{Begun, Engine, Finished, Job};
+use redmagic_engine::{Begun, Compilation, Draft, Engine, Finished, Job, Stays};
 use redmagic_proto::api::ApiFn;
 use redmagic_proto::control::{PARK_POSTED, ParkArea};
 use redmagic_proto::descriptor::ShimPage;
@@ -573,7 +573,10 @@ fn finish(session: &Session, job: &Job, recording: &Result<Recording, Aborted>, 
     let finished = match (begun, recording) {
         (Begun::Finished(finished), _) => finished,
         (Begun::Draft(draft), Ok(recording)) => {
-            let compilation = draft.compile(job, recording);
+            let mut compilation = draft.compile(job, recording);
+            if stays(session, job, &draft, &compilation) {
+                compilation = draft.compile_unrolled(job, recording);
+            }
             lock(&session.engine).publish(job, recording, *draft, compilation)
         }
         (Begun::Draft(_), Err(_)) => unreachable!("a draft is made of a recording"),
@@ -601,6 +604,20 @@ fn finish(session: &Session, job: &Job, recording: &Result<Recording, Aborted>, 
         }
         Finished::Failed(reason) => tracing::info!(pid = session.pid, %reason, origin = ?job.origin, "not compiled"),
     }
+}
+
+/// Whether the program stays in the loop that was compiled; waits a little until it has run for long enough to tell.
+fn stays(session: &Session, job: &Job, draft: &Draft, compilation: &Compilation) -> bool {
+    const TRIES: u32 = 4;
+    const WAIT: Duration = Duration::from_micros(250);
+    for _ in 0..TRIES {
+        match lock(&session.engine).stays_in(job, draft, compilation) {
+            Stays::Yes => return true,
+            Stays::No => return false,
+            Stays::Unknown => std::thread::sleep(WAIT),
+        }
+    }
+    false
 }
 
 /// The policy, with a sign of life at each instruction.

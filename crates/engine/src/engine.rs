@@ -1,7 +1,9 @@
 //! Requests in, code out.
 
+mod activity;
 mod install;
 
+pub use activity::Stays;
 pub use install::{Begun, Compilation, Draft};
 
 use std::collections::{BTreeMap, HashSet};
@@ -284,6 +286,11 @@ impl Engine {
             .min(NEVER)
     }
 
+    /// The counter of an anchor that asks while the recorder is busy.
+    fn while_busy(&self, aborts: u64, busied: u32) -> i32 {
+        soon_again(self.hot_loop(aborts), SOON * LOOP_WEIGHT, busied)
+    }
+
     fn set_hotness(&self, id: u64, value: i32) {
         self.control
             .i32(offset_of!(Control, hotness) + hash(id) * 4)
@@ -397,7 +404,7 @@ impl Engine {
             AnchorState::Cold if soon => {
                 let busied = anchor.busied;
                 anchor.busied += 1;
-                self.set_hotness(key.id, soon_again(self.hot_loop(aborts), SOON * LOOP_WEIGHT, busied));
+                self.set_hotness(key.id, self.while_busy(aborts, busied));
             }
             AnchorState::Cold if wait => {
                 anchor.put_off = put_off;

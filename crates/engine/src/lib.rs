@@ -21,5 +21,5 @@ pub mod registry;
 pub mod timing;
 pub mod unwind;
 
-pub use engine::{Begun, Decision, Draft, Engine, Finished, Hostile, Job, Request, Setup};
+pub use engine::{Begun, Compilation, Decision, Draft, Engine, Finished, Hostile, Job, Request, Setup, Stays};
 pub use params::Params;

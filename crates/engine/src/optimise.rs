@@ -139,6 +139,8 @@ pub struct Place<'a> {
     pub anchor_call: u64,
     /// Turns of a loop before it goes back to the entry.
     pub turns: u64,
+    /// Most copies of a short loop's body.
+    pub unroll: usize,
     /// Whether to evaluate the optimised trace beside the lifted one, and fail where they differ.
     pub verify: bool,
     /// For a side trace: the trace and the exit that it goes on from.
@@ -209,6 +211,7 @@ pub fn optimise(
         generation: Some(facts.generation),
         restart_pc: place.anchor_call,
         iterations: place.turns.max(1),
+        unroll: place.unroll.max(1),
     };
     if place.verify {
         // Without the loop, which has no end to compare.

@@ -83,6 +83,8 @@ params! {
     graft: "REDMAGIC_GRAFT" = 1 in 0 ..= 1;
     /// Turns of an optimised loop before it loads everything anew.
     turns: "REDMAGIC_TURNS" = 1024 in 1 ..= 1024;
+    /// Most copies of the body of a short loop that the program stays in.
+    unroll: "REDMAGIC_UNROLL" = 4 in 1 ..= 64;
     /// Processor time in ms after which a program started by `redmagic run` gets its session: a shorter one is left alone.
     /// 0: at once, at its first call of the shim.
     after: "REDMAGIC_AFTER" = 40 in 0 ..= 600_000;

@@ -603,6 +603,8 @@ pub fn optimise(case: &Case, passes: &[&str], lie: bool) -> Result<Optimized, St
         inherited: None,
         restart_pc: ANCHOR,
         iterations: 3,
+        // Any that does not change from run to run.
+        unroll: 1 + case.trace.ops.len() % 4,
         ..Input::default()
     };
     redmagic_opt::optimize(&case.trace, &input, passes).map_err(|error| error.to_string())

@@ -55,6 +55,8 @@ pub struct Input<'a> {
     pub generation: Option<(u64, u64)>,
     /// After how many turns a loop goes back to the entry of the trace.
     pub iterations: u64,
+    /// Most copies of a short loop's body.
+    pub unroll: usize,
     /// What the parent of a side trace knew, if the trace goes on where its parent is left.
     pub inherited: Option<&'a Inherited>,
     /// Addresses of anchors' calls: where an exit with `Via::Restart` stands.
@@ -70,6 +72,7 @@ impl Default for Input<'_> {
             constants: &(),
             generation: None,
             iterations: 1024,
+            unroll: 1,
             inherited: None,
             restart_pc: 0,
         }

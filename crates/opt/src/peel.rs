@@ -12,6 +12,11 @@
 //! the loop head was used must at the end hold the copy of that content. If it does not, the loop is made again without
 //! relying on that place.
 //!
+//! *Unrolling.* A loop that is short and known to go round often gets several further copies, each fed as the second one
+//! was. Stores that the next copy overwrites go into the exits in between, and what is left of the count and of moving
+//! around is shared. (Stores still happen before the loop goes back, so that what a signal handler sees is at most that
+//! many turns old.) It costs an exit for each copy, so it is for loops that are seldom left.
+//!
 //! *Polled words.* A load that was found again is not made in the loop, though a signal handler or another thread may
 //! write there (a flag that asks the interpreter to look up). So the loop counts down, and at 0 goes back to the
 //! entry of the trace, through its anchor's slot: there everything is loaded anew. The same way out serves those who drop
@@ -47,12 +52,17 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
     let mut start = cx.save();
     let mut hoisted = 0;
     let mut settled = false;
+    let mut copies = 1;
+    let mut once = None;
     for _ in 0..ATTEMPTS {
         cx.restore(&start);
         memory::leave_frames(cx, &end);
         cx.memory.enter_loop(&without);
         cx.memory.in_loop = Some(Vec::new());
-        let body = feed_body(&straight, &end, cx)?;
+        let body = match feed_copies(&straight, &end, copies, cx) {
+            Err(_) if once.is_some() => break,
+            body => body?,
+        };
         let stale = stale(cx, &body);
         if !stale.is_empty() {
             without.extend(stale);
@@ -78,7 +88,16 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
             .filter(|(a, b)| a.parts().chain(b.parts()).all(invariant))
             .collect();
         if early.is_empty() || hoisted == HOISTS {
-            return Ok(assemble(&straight, cx, &body));
+            let length = needed(cx, straight.ops.len(), &body);
+            let looped = assemble(&straight, cx, &body, copies);
+            let more = (UNROLLED / length.max(1)).min(cx.input.unroll);
+            if copies > 1 || more < 2 {
+                return Ok(looped);
+            }
+            once = Some((looped, cx.memory.facts.clone(), std::mem::take(&mut cx.memory.lasting)));
+            copies = more;
+            settled = false;
+            continue;
         }
         hoisted += 1;
         cx.restore(&start);
@@ -98,7 +117,19 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
         };
         start = cx.save();
     }
-    Err(Failed::Unsettled)
+    let (looped, facts, lasting) = once.ok_or(Failed::Unsettled)?;
+    cx.memory.facts = facts;
+    cx.memory.lasting = lasting;
+    Ok(looped)
+}
+
+/// Most operations of a loop that is made of several copies.
+const UNROLLED: usize = 160;
+
+/// Whether a finished trace is a loop that could be made of two copies at least.
+pub fn is_short(trace: &Trace) -> bool {
+    let head = trace.ops.iter().position(|op| op.code == Opcode::LoopHead);
+    head.is_some_and(|head| (trace.ops.len() - head) * 2 <= UNROLLED)
 }
 
 /// How often guards are moved before the loop: moving some may make others invariant.
@@ -130,7 +161,18 @@ impl Body {
     }
 }
 
-fn feed_body(straight: &Trace, end: &Snapshot, cx: &mut Cx<'_>) -> Result<Body, Failed> {
+/// Feeds a number of copies; gives the last one.
+fn feed_copies(straight: &Trace, end: &Snapshot, copies: usize, cx: &mut Cx<'_>) -> Result<Body, Failed> {
+    let mut body = feed_body(straight, end, end, cx)?;
+    for _ in 1..copies {
+        memory::leave_frames(cx, &body.end);
+        body = feed_body(straight, end, &body.end, cx)?;
+    }
+    Ok(body)
+}
+
+/// Feeds a copy that begins in the state `from`: `end`, or in other terms what that became.
+fn feed_body(straight: &Trace, end: &Snapshot, from: &Snapshot, cx: &mut Cx<'_>) -> Result<Body, Failed> {
     let mut copies: Vec<Value> = Vec::with_capacity(straight.ops.len());
     for index in 0..straight.ops.len() {
         let op = &straight.ops[index];
@@ -139,7 +181,7 @@ fn feed_body(straight: &Trace, end: &Snapshot, cx: &mut Cx<'_>) -> Result<Body, 
             continue;
         }
         if let Some(reg) = op.reg().filter(|_| op.code == Opcode::Reg) {
-            copies.push(end.get(reg).unwrap_or(Value::op(index)));
+            copies.push(from.get(reg).unwrap_or(Value::op(index)));
             continue;
         }
         if let Some(pc) = straight.begins(index) {
@@ -154,12 +196,12 @@ fn feed_body(straight: &Trace, end: &Snapshot, cx: &mut Cx<'_>) -> Result<Body, 
             straight,
             index,
             &|_: &mut Builder, value| copy(&copies, value),
-            &|cx: &mut Cx<'_>, old: &Snapshot| second_snapshot(cx, old, end, &|value| copy(&copies, value)),
+            &|cx: &mut Cx<'_>, old: &Snapshot| second_snapshot(cx, old, from, &|value| copy(&copies, value)),
             seen,
         )?;
         copies.push(value);
     }
-    let last = second_snapshot(cx, end, end, &|value: Value| match value.as_op() {
+    let last = second_snapshot(cx, end, from, &|value: Value| match value.as_op() {
         Some(index) => copies[index],
         None => value,
     });
@@ -207,9 +249,9 @@ fn stale(cx: &mut Cx<'_>, body: &Body) -> Vec<(Place, Value)> {
 }
 
 /// First iteration, loop head, phis, second iteration.
-fn assemble(straight: &Trace, cx: &mut Cx<'_>, body: &Body) -> Trace {
+fn assemble(straight: &Trace, cx: &mut Cx<'_>, body: &Body, copies: usize) -> Trace {
     let count = straight.ops.len();
-    let turns = cx.b.int(Type::I64, cx.input.iterations);
+    let turns = cx.b.int(Type::I64, (cx.input.iterations / copies as u64).max(1));
     // The count and its guard stand at the end, with every store of the iteration made.
     let all = cx.b.trace().clone();
     let carried = carried(&all, cx, count, body);
@@ -292,8 +334,18 @@ fn assemble(straight: &Trace, cx: &mut Cx<'_>, body: &Body) -> Trace {
     out.finish(End::Loop { carried: next })
 }
 
-/// The values of the first iteration that the second one uses and that change, in order.
+/// The values of the first iteration that the loop uses and that change, in order.
 fn carried(all: &Trace, cx: &Cx<'_>, count: usize, body: &Body) -> Vec<Value> {
+    uses(all, cx, count, body).0
+}
+
+/// How many operations of the loop are not dead.
+fn needed(cx: &Cx<'_>, count: usize, body: &Body) -> usize {
+    uses(cx.b.trace(), cx, count, body).1
+}
+
+/// The values of the first iteration that the loop uses and that change, in order; and how many of its operations are used.
+fn uses(all: &Trace, cx: &Cx<'_>, count: usize, body: &Body) -> (Vec<Value>, usize) {
     let mut found: Vec<Value> = Vec::new();
     let mut needed = vec![false; all.ops.len()];
     let mut work: Vec<Value> = Vec::new();
@@ -326,7 +378,8 @@ fn carried(all: &Trace, cx: &Cx<'_>, count: usize, body: &Body) -> Vec<Value> {
         }
     }
     found.sort_unstable();
-    found
+    let used = needed[count..].iter().filter(|needed| **needed).count();
+    (found, used)
 }
 
 fn copy_pools(mut out: Builder, from: &Trace) -> Builder {

@@ -98,7 +98,15 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
                         if stack.pointer == Some(base) && depth.is_some_and(|depth| end <= depth - 128) {
                             continue;
                         }
-                        trace.snapshots[snapshot].stores.insert(0, store);
+                        // What the exit stores there anyway, it need not store first.
+                        let bytes = trace.type_of(store.value).bytes();
+                        let over = |later: &ExitStore| {
+                            (later.base, later.disp) == (store.base, store.disp)
+                                && trace.type_of(later.value).bytes() >= bytes
+                        };
+                        if !trace.snapshots[snapshot].stores.iter().any(over) {
+                            trace.snapshots[snapshot].stores.insert(0, store);
+                        }
                     }
                     continue;
                 }

@@ -13,6 +13,7 @@ use redmagic_proto::control::EXIT_COUNTERS;
 use redmagic_record::abort::Abort;
 use redmagic_record::recording::{Anchor, ConstantBlock, End, Recording, Step};
 
+use super::activity::Activity;
 use super::{Engine, Finished, Job};
 use crate::cache::{CacheError, Room, Space};
 use crate::fold::{self, Facts, Mappings};
@@ -43,6 +44,8 @@ pub struct Draft {
     /// Address of the word with the generation that its tree is valid for.
     valid: u64,
     learnt: bool,
+    /// Where the counters of anchors stood.
+    pub(super) activity: Activity,
     /// Whether to note what code is for.
     noting: bool,
     /// Whether what is declared is what was when the job was made.
@@ -70,6 +73,12 @@ impl Compilation {
     /// How long it took.
     pub fn stages(&self) -> &Stages {
         &self.stages
+    }
+
+    /// Whether it is an optimised loop of which several copies are made if the program stays in it.
+    pub(super) fn is_short_loop(&self) -> bool {
+        let parent = self.result.as_ref().ok().and_then(|code| code.parent.as_ref());
+        parent.is_some_and(|parent| redmagic_opt::peel::is_short(&parent.trace.trace))
     }
 
     /// Bytes of code and of data; `None` when it failed.
@@ -122,7 +131,12 @@ impl Engine {
             Origin::Root(_) => self.cache.new_slot(self.generation)?,
             Origin::Side { .. } => self.graph.traces[root as usize].valid,
         };
+        let activity = match job.origin {
+            Origin::Root(key) => self.activity(&key),
+            Origin::Side { .. } => Activity::default(),
+        };
         Ok(Draft {
+            activity,
             link,
             slot,
             root,
@@ -409,6 +423,7 @@ impl Draft {
             generation: 0,
         };
         let draft = Draft {
+            activity: Activity::default(),
             link,
             slot: slot.map(|_| Slot {
                 address: words,
@@ -443,9 +458,18 @@ impl Draft {
 
     /// Compiles: optimised if that can be had, else copied.
     pub fn compile(&self, job: &Job, recording: &Recording) -> Compilation {
+        self.compile_copies(job, recording, 1)
+    }
+
+    /// The same; the body of a short loop is repeated, as far as `REDMAGIC_UNROLL` allows.
+    pub fn compile_unrolled(&self, job: &Job, recording: &Recording) -> Compilation {
+        self.compile_copies(job, recording, self.params.unroll as usize)
+    }
+
+    fn compile_copies(&self, job: &Job, recording: &Recording, copies: usize) -> Compilation {
         let mut laps = Laps::new();
         let mut not_optimised = None;
-        let result = match self.optimise(job, recording, &mut laps) {
+        let result = match self.optimise(job, recording, copies, &mut laps) {
             Ok(code) => Ok(code),
             Err(reason) => {
                 tracing::debug!(%reason, "not optimised");
@@ -492,7 +516,7 @@ impl Draft {
     }
 
     /// The optimised tier.
-    fn optimise(&self, job: &Job, recording: &Recording, laps: &mut Laps) -> Result<Code, NotOptimised> {
+    fn optimise(&self, job: &Job, recording: &Recording, copies: usize, laps: &mut Laps) -> Result<Code, NotOptimised> {
         if self.params.optimise == 0 || !self.current {
             return Err(NotOptimised::Off);
         }
@@ -519,6 +543,7 @@ impl Draft {
             start: job.ip,
             anchor_call: target.ip,
             turns: self.params.turns,
+            unroll: copies,
             verify: self.params.verify != 0,
             graft: self.graft.as_ref().map(|(parent, handover)| (&**parent, &**handover)),
         };

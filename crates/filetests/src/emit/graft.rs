@@ -153,6 +153,7 @@ impl Tester {
             start_pc: machine::landing(0),
             restart_pc: machine::landing(machine::LANDINGS - 1),
             iterations: *r.pick(&[1, 3, 1000]),
+            unroll: *r.pick(&[1, 1, 2, 4]),
             ..Input::default()
         };
         let Ok(optimised) = redmagic_opt::optimize(&lifted, &input, &passes) else {

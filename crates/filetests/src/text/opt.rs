@@ -10,6 +10,7 @@
 //! declared 0x7000=0x2a:4   the same, until the program says otherwise
 //! unwritten 0x7000 0x8000  addresses that no store reaches: the first, and one past the last
 //! generation 0x100 0x108   where the generations are
+//! unroll 4                 most copies of a short loop's body
 //! ```
 
 use std::ops::Range;
@@ -44,7 +45,7 @@ fn pair(text: &str) -> (&str, &str) {
 pub fn opt(input: &str) -> String {
     let mut passes: Vec<&str> = PASSES.to_vec();
     let (mut seen, mut entry, mut constant, mut generation) = (Vec::new(), Vec::new(), Vec::new(), None);
-    let mut unwritten = Vec::new();
+    let (mut unwritten, mut unroll) = (Vec::new(), 1);
     let mut text = String::new();
     for line in input.lines() {
         let plain = line.split(';').next().unwrap_or("").trim();
@@ -69,6 +70,7 @@ pub fn opt(input: &str) -> String {
                 };
                 constant.push((number64(address), number64(size) as u32, held));
             }
+            Some(("unroll", copies)) => unroll = copies.parse().expect("a number"),
             Some(("unwritten", rest)) => {
                 let (start, end) = rest.split_once(' ').expect("two addresses");
                 unwritten.push(number64(start)..number64(end));
@@ -99,6 +101,7 @@ pub fn opt(input: &str) -> String {
         constants: &words,
         generation,
         iterations: 1024,
+        unroll,
         inherited: None,
         restart_pc: 0xfff0,
     };
