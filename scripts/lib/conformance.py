@@ -161,10 +161,10 @@ def main(root, suite, description):
     return main_with(root, suite, parser.parse_args())
 
 
-def add_options(parser, suite):
-    """The options of [`main_with`]."""
+def add_options(parser, suite, more=()):
+    """The options of [`main_with`]; `more` are modes of other tests."""
     parser.add_argument("names", nargs="*", help=f"programs to run (without {suite.suffix}); all when none is given")
-    parser.add_argument("--mode", choices=[*MODES, "all"], default="all", help="thresholds (default: all that a program is for)")
+    parser.add_argument("--mode", choices=[*dict.fromkeys([*MODES, *more]), "all"], default="all", help="thresholds (default: all that a program is for)")
     parser.add_argument("--with", dest="prefix", metavar="CMDPREFIX", help=f"run the annotated {suite.interpreter} with this in place of `redmagic run --`; may be empty")
     parser.add_argument("-j", type=int, default=1, metavar="N", help="programs at once")
     parser.add_argument("--timeout", type=float, default=60, metavar="S", help="seconds for one run (default 60)")

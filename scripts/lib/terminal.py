@@ -13,7 +13,8 @@ import uuid
 
 import marked
 
-COLUMNS, LINES = 100, 40
+# So many lines that nothing scrolls: how far a program scrolls may depend on how it batches keys.
+COLUMNS, LINES = 100, 240
 
 
 class Silent(Exception):
@@ -31,6 +32,8 @@ class Terminal:
         if pid == 0:
             try:
                 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+                # A shell starts background jobs with it ignored.
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
                 os.chdir(cwd)
                 os.execvpe(str(command[0]), [str(word) for word in command], {**os.environ, **env, marked.VARIABLE: self.mark})
             finally:
