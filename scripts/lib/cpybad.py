@@ -37,7 +37,7 @@ def step(n, last):
     if n == last:
         bad()
     return n * 3 % 7
-def main(last=60000):
+def main(last=300000):
     s = i = 0
     while i <= last:
         s += step(i, last)

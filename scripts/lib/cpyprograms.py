@@ -23,6 +23,9 @@ MODES = {
     "2": {"REDMAGIC_AFTER": "0", "REDMAGIC_VERIFY": "1", "REDMAGIC_HOTLOOP": "2", "REDMAGIC_HOTEXIT": "1", "REDMAGIC_RECORDFREE": "3000"},
 }
 
+# An environment variable: a folder to save recordings in, for `redmagic replay`.
+KEEP = "REDMAGIC_TEST_RECORDINGS"
+
 # What is done with the installed packages: one is Python alone, the other a C extension.
 USE = """
 import os, sys, six, markupsafe, markupsafe._speedups
@@ -36,10 +39,6 @@ print(sys.prefix != sys.base_prefix, [p for p in sys.path if "site-packages" in 
 """
 
 
-class Different(Exception):
-    """What is not as it is with plain Python."""
-
-
 class Way:
     """One way to run programs: plain, or in a mode."""
 
@@ -50,7 +49,12 @@ class Way:
         self.counts, self.wrong = Counter(), []
 
     def prefix(self, stats):
-        return [] if self.mode is None else [self.redmagic, "run", "--require", "--stats", stats, "--"]
+        if self.mode is None:
+            return []
+        options = ["--stats", stats, "--log", f"{stats}.log"]
+        if KEEP in os.environ:
+            options += ["--save-recordings", os.environ[KEEP]]
+        return [self.redmagic, "run", "--require", *options, "--"]
 
     def note(self, stats_file):
         """Takes in the statistics of a run."""
@@ -59,7 +63,8 @@ class Way:
         stats = read_stats(stats_file, patience=2)
         self.counts += Counter(runs=1, sessions=bool(stats), traces=stats.get("traces", 0) + stats.get("side_traces", 0))
         if "wrong" in stats.get("not_optimised", {}):
-            self.wrong.append("an optimised trace is wrong; `redmagic replay` on saved recordings says how")
+            reasons = re.findall(r"WARN.*trace is wrong.*", Path(f"{stats_file}.log").read_text())
+            self.wrong.append(f"{reasons}; {KEEP}=FOLDER keeps the recordings")
 
     def cleaned(self, text, folder):
         for path in (self.path, self.path.resolve()):
