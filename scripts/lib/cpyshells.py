@@ -186,7 +186,7 @@ def ipython(suite, path, prefix, env, cwd, timeout, expected=None):
         try:
             if expected is None:
                 pattern = re.compile(ends)
-                shell.until(lambda: pattern.search("\n".join(screen.lines())), timeout, quiet=0.25)
+                shell.until(lambda: pattern.search("\n".join(screen.lines())), timeout, quiet=0.12)
             else:
                 shell.until(lambda: lines() == expected[len(shown)], timeout)
         except Silent as error:

@@ -14,7 +14,7 @@ import uuid
 import marked
 
 # So many lines that nothing scrolls: how far a program scrolls may depend on how it batches keys.
-COLUMNS, LINES = 100, 240
+COLUMNS, LINES = 100, 130
 
 
 class Silent(Exception):
