@@ -188,7 +188,8 @@ def ipython(suite, path, prefix, env, cwd, timeout, expected=None):
                 pattern = re.compile(ends)
                 shell.until(lambda: pattern.search("\n".join(screen.lines())), timeout, quiet=0.12)
             else:
-                shell.until(lambda: lines() == expected[len(shown)], timeout)
+                # Suggestions come some time after a key; what is on the screen may be that of the key before.
+                shell.until(lambda: lines() == expected[len(shown)], timeout, quiet=0 if ends in (IN, MORE_IN) else 0.2)
         except Silent as error:
             detail = different(expected[len(shown)], lines()) if expected else f"{ends} is not in {lines()}"
             raise Silent(f"{error} to {keys!r} (step {len(shown)}): {detail}") from None

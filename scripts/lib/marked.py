@@ -4,7 +4,6 @@ Every run gets a word of its own in its environment, which all processes that co
 daemon and its watcher too: so what is left can be told from whatever else runs on the machine."""
 
 import os
-import re
 import resource
 import signal
 import subprocess
@@ -61,20 +60,14 @@ def shared_files():
         return set()
 
 
-def sockets():
-    """The abstract sockets of Redmagic."""
-    try:
-        return set(re.findall(r"@redmagic\S*", Path("/proc/net/unix").read_text()))
-    except OSError:
-        return set()
-
-
 def leftovers(mark, before, grace=GRACE):
     """What is still there of a run after `grace` seconds; leftover processes are ended."""
     deadline = time.monotonic() + grace
+    # Other programs of this machine have files there, too, for moments.
+    files = shared_files() - before
     while True:
         alive = processes(mark)
-        files = shared_files() - before
+        files &= shared_files()
         if not alive and not files or time.monotonic() > deadline:
             break
         time.sleep(0.01)
