@@ -1,5 +1,5 @@
-# args: 120
-# modes: default warm eager
+# args: 60
+# modes: default eager
 # A program that becomes itself anew again and again, in loops of which some are just being recorded: the
 # new program is at the same addresses as the old one.
 import os
