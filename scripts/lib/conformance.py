@@ -129,7 +129,8 @@ def test(suite, program, modes, prefix, paths, timeout):
         return 1, [f"{program.stem}: plain {suite.interpreter} gives exit status {status}, not {expected}: {err.decode(errors='replace')[:300]}"], counts
     out, err = (unnamed(suite, paths["plain"], text) for text in (out, err))
     for mode in modes:
-        with tempfile.TemporaryDirectory() as folder:
+        # The daemon may write its statistics while the folder is removed.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             stats_file = Path(folder) / "stats.json"
             command = [*with_stats(prefix, stats_file), paths["annotated"]]
             for _ in range(TRIES):
