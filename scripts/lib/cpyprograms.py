@@ -161,7 +161,7 @@ def listing(root, way, folder):
 SCENARIOS = {
     "repl": (shell(repl), False, ("user", "default", "16", "2")),
     "ipython": (shell(ipython), True, ("user", "default", "16", "2")),
-    "venv": (venv, True, ("user", "16", "2")),
+    "venv": (venv, True, ("user", "16")),
 }
 
 
