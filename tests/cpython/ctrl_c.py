@@ -1,3 +1,4 @@
+# modes: default hot eager
 # SIGINT in loops that run from traces: the handler runs soon, and the loop is left.
 import os
 import signal

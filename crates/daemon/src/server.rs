@@ -26,6 +26,7 @@ use crate::profile;
 use crate::sample::Sampler;
 use crate::session::{Ending, Session, lock};
 use crate::status::{self, Stats};
+use crate::target::Refusal;
 use crate::watch::Watch;
 
 /// How long a peer may take for each message of the handshake, in seconds.
@@ -200,6 +201,10 @@ impl Server {
                         self.greeted -= 1;
                         match result {
                             Ok(session) => self.start(session),
+                            // A child that dies as soon as it is forked is nothing to warn of.
+                            Err(error @ HandshakeError::Refused(Refusal::NoProcess(_))) => {
+                                tracing::info!(%error, "no session");
+                            }
                             Err(error) => tracing::warn!(%error, "no session"),
                         }
                     }

@@ -29,6 +29,7 @@ use redmagic_proto::message::Layout;
 use redmagic_proto::{ApiFn, MAGIC, PROTOCOL_VERSION};
 use redmagic_tracee::memory::Memory;
 use redmagic_tracee::process;
+use redmagic_tracee::space::Space;
 
 use crate::recorder;
 use crate::registry::RegistryReader;
@@ -94,8 +95,10 @@ pub struct Session {
     pub engine: Mutex<Engine>,
     /// The control region.
     pub control: SharedMemory,
-    /// For reading and writing the target's own memory.
+    /// For reading the target's own memory.
     pub memory: Memory,
+    /// Its address space: what is written must not land in a program that it runs later.
+    space: Space,
     /// When it began.
     pub began: Instant,
     /// The recorder has work.
@@ -190,6 +193,7 @@ impl Session {
             engine: Mutex::new(engine),
             control: parts.control_view,
             memory: Memory::new(pid),
+            space: Space::of(pid)?,
             began: Instant::now(),
             busy: AtomicBool::new(true),
             messages: Mutex::new(Vec::new()),
@@ -340,12 +344,14 @@ impl Session {
         {
             return Some(Ending::Exited);
         }
-        // After an exec there is another program at these addresses, or nothing.
-        match self.memory.read_u64(self.shim.descriptor) {
+        // After an exec there is another program at these addresses, perhaps the same one anew, or nothing.
+        match self.space.read_u64(self.shim.descriptor) {
             Ok(MAGIC) => {}
             Ok(_) => return Some(Ending::Replaced),
-            Err(error) if error.is_gone() => return Some(Ending::Exited),
-            Err(_) => return Some(Ending::Replaced),
+            Err(_) => {
+                let gone = self.memory.read_u64(self.shim.descriptor).is_err_and(|e| e.is_gone());
+                return Some(if gone { Ending::Exited } else { Ending::Replaced });
+            }
         }
         if self.control.u64(offset_of!(Control, magic)).load(Ordering::Relaxed) != MAGIC
             || self.control.u32(offset_of!(Control, version)).load(Ordering::Relaxed) != PROTOCOL_VERSION
@@ -365,7 +371,10 @@ impl Session {
                     "the program waited in vain and went on without; asking it back"
                 );
                 state.store(SESSION_ACTIVE, Ordering::Release);
-                self.open_channel().err().map(|error| Ending::Failed(error.to_string()))
+                self.open_channel().err().map(|error| match error.is_gone() {
+                    true => Ending::Replaced,
+                    false => Ending::Failed(error.to_string()),
+                })
             }
             other => Some(Hostile(format!("the session's state is {other}")).into()),
         }
@@ -374,10 +383,10 @@ impl Session {
     /// Points the shim at the control region: from here on anchors count and ask.
     ///
     /// # Errors
-    /// When the target's memory cannot be written.
+    /// When the target's memory cannot be written, or it runs another program now.
     pub fn open_channel(&self) -> Result<(), redmagic_tracee::error::Error> {
-        self.memory.write_u64(self.shim.page + 8, self.layout.entries)?;
-        self.memory.write_u64(self.shim.page, self.layout.control)
+        self.space.write_u64(self.shim.page + 8, self.layout.entries)?;
+        self.space.write_u64(self.shim.page, self.layout.control)
     }
 
     /// The state word of a park area.
@@ -460,15 +469,10 @@ impl Session {
             .store(SESSION_DETACHED, Ordering::Release);
         // A process that is gone, or runs another program, has no channel to close.
         if self
-            .memory
-            .read_u64(self.shim.descriptor)
-            .is_ok_and(|magic| magic == MAGIC)
-            && process::start_time(self.pid).ok() == Some(self.start_time)
-            && self
-                .memory
-                .read_u64(self.shim.page)
-                .is_ok_and(|channel| channel == self.layout.control)
-            && let Err(error) = self.memory.write_u64(self.shim.page, 0)
+            .space
+            .read_u64(self.shim.page)
+            .is_ok_and(|channel| channel == self.layout.control)
+            && let Err(error) = self.space.write_u64(self.shim.page, 0)
         {
             tracing::debug!(%error, "closing the channel");
         }

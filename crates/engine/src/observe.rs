@@ -78,6 +78,23 @@ impl Recorded {
         recorded
     }
 
+    /// Makes the 32-bit word at `valid` what the one at `current` is, at any time: a recording that ran
+    /// through another trace's code shows the generation, but not the word that this trace compares it with.
+    pub fn agree(&mut self, (current, valid): (u64, u64)) {
+        for i in 0..4 {
+            let byte = self.bytes.get(&(current + i)).copied().unwrap_or(0);
+            self.bytes.insert(valid + i, byte);
+        }
+        for (_, found) in &mut self.calls {
+            let shown: Vec<(u64, u8)> = found
+                .iter()
+                .filter(|(address, _)| (current..current + 4).contains(address))
+                .map(|(address, byte)| (valid + (address - current), *byte))
+                .collect();
+            found.extend(shown);
+        }
+    }
+
     fn access(&mut self, model: &mut HashMap<u64, Option<u8>>, access: &MemAccess) {
         for (i, byte) in access.value.iter().enumerate() {
             let address = access.addr.wrapping_add(i as u64);

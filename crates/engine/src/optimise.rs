@@ -217,10 +217,11 @@ pub fn optimise(
         // Without the loop, which has no end to compare.
         let straight: Vec<&str> = passes.iter().copied().filter(|pass| *pass != "peel").collect();
         let optimised = redmagic_opt::optimize(trace, &input, &straight)?;
-        let start = match &grafted {
+        let mut start = match &grafted {
             Some(grafted) => observe::machine(grafted, recording),
             None => observe::start(recording),
         };
+        start.recorded.agree(facts.generation);
         let found = start.found;
         let difference = observe::difference(&lifted, &optimised.trace, recording, start);
         if !found && difference.is_some() {

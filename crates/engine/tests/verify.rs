@@ -2,10 +2,12 @@
 
 mod common;
 
-use common::{TEXT, end_at, inst, key, recording};
+use common::{TEXT, end_at, inst, key, recording, shim};
 use redmagic_engine::{lift, observe};
-use redmagic_ir::{Opcode, Trace};
-use redmagic_record::recording::{AccessKind, MemAccess, Recording, Step};
+use redmagic_ir::eval::{Host, Memory};
+use redmagic_ir::{Abi, Opcode, Trace};
+use redmagic_proto::ApiFn;
+use redmagic_record::recording::{AccessKind, MemAccess, Recording, ShimExecution, Step};
 
 /// add rax, rbx; mov [rcx], rax
 fn recorded() -> Recording {
@@ -75,4 +77,38 @@ fn a_guard_that_fails_is_found() {
         guard.code = Opcode::GuardFalse;
     }
     assert!(observe::difference(&trace, &wrong, &recording, observe::start(&recording)).is_some());
+}
+
+/// mov eax, [rcx], which reads the generation.
+fn reads_generation(value: u8) -> Step {
+    let mut load = inst(TEXT, &[0x8b, 0x01], TEXT + 2);
+    let Step::Inst(inst) = &mut load else { unreachable!() };
+    inst.mem.push(MemAccess {
+        addr: 0x9000,
+        size: 4,
+        kind: AccessKind::Read,
+        value: [value, 1, 0, 0][..].into(),
+    });
+    load
+}
+
+#[test]
+fn the_generation_is_what_it_is_compared_with() {
+    let mut called = shim(ApiFn::ConstantMemoryEnd, TEXT + 2, [0; 2], 0);
+    if let Step::Shim(call) = &mut called {
+        call.action = ShimExecution::Executed(Box::default());
+    }
+    let recording = recording(vec![reads_generation(7), called, reads_generation(8)], end_at(key(1)));
+    let mut recorded = observe::start(&recording).recorded;
+    recorded.agree((0x9000, 0xa000));
+    let word = |recorded: &mut observe::Recorded| {
+        let mut bytes = [0; 4];
+        recorded.load(0xa000, &mut bytes).unwrap();
+        u32::from_le_bytes(bytes)
+    };
+    assert_eq!(word(&mut recorded), 0x107);
+    recorded
+        .call(Abi::SysV, 0, &mut observe::start(&recording).regs)
+        .unwrap();
+    assert_eq!(word(&mut recorded), 0x108);
 }

@@ -11,6 +11,7 @@
 //! | [`regs`] | general registers, XSAVE area |
 //! | [`breakpoint`] | hardware execution breakpoints of one thread |
 //! | [`memory`] | `process_vm_readv`/`writev`, and a page cache for text |
+//! | [`space`] | an address space, which ends with `exec` |
 //! | [`maps`], [`image`], [`process`] | what `/proc` and ELF files know |
 //! | [`syscall`] | system calls and function calls made by the target on our behalf |
 //!
@@ -23,6 +24,7 @@ pub mod maps;
 pub mod memory;
 pub mod process;
 pub mod regs;
+pub mod space;
 pub mod syscall;
 #[cfg(feature = "testing")]
 pub mod testing;

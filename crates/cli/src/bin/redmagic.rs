@@ -280,10 +280,11 @@ fn run_command(run: &Run) -> ExitCode {
         return ExitCode::from(NOT_FOUND);
     };
     if let Some(refused) = refusal(&path) {
-        eprintln!("redmagic: {refused}");
         if run.require {
+            eprintln!("redmagic: {}: not run (--require)", refused.why);
             return ExitCode::from(FAILED);
         }
+        eprintln!("redmagic: {}: it runs plain{}", refused.why, refused.but);
     }
     match start_daemon(run) {
         // SAFETY: this process has one thread.
@@ -294,10 +295,11 @@ fn run_command(run: &Run) -> ExitCode {
             }
         },
         Err(error) => {
-            eprintln!("redmagic: {error:#}; running the program plain");
             if run.require {
+                eprintln!("redmagic: {error:#}");
                 return ExitCode::from(FAILED);
             }
+            eprintln!("redmagic: {error:#}; running the program plain");
         }
     }
     let argv: Vec<CString> = run
@@ -320,18 +322,29 @@ fn run_command(run: &Run) -> ExitCode {
     })
 }
 
-/// Why a program will run plain, as one line; `None` when it (or what it runs) may have a shim.
-fn refusal(path: &Path) -> Option<String> {
+/// Why a program will run plain.
+struct Refusal {
+    /// The reason, and what to do about it.
+    why: String,
+    /// What is to be said of running it plain.
+    but: &'static str,
+}
+
+/// Why a program will run plain; `None` when it (or what it runs) may have a shim.
+fn refusal(path: &Path) -> Option<Refusal> {
     match probe::look(path) {
         Program::Annotated | Program::Unknown => None,
         Program::Script(interpreter) => match probe::look(&interpreter) {
             Program::Plain => Some(no_shim(&interpreter, path)),
             _ => None,
         },
-        Program::ThirtyTwoBit => Some(format!(
-            "{} is a 32-bit program; Redmagic works on x86-64 programs only: it runs plain",
-            path.display()
-        )),
+        Program::ThirtyTwoBit => Some(Refusal {
+            why: format!(
+                "{} is a 32-bit program; Redmagic works on x86-64 programs only",
+                path.display()
+            ),
+            but: "",
+        }),
         Program::Plain => Some(no_shim(path, path)),
     }
 }
@@ -340,7 +353,7 @@ fn refusal(path: &Path) -> Option<String> {
 const BUILDERS: [(&str, &str); 2] = [("python", "scripts/build-cpython"), ("lua", "scripts/build-lua")];
 
 /// `interpreter` is what would run; `command` is what was asked for, which may be a script that leads to another.
-fn no_shim(interpreter: &Path, command: &Path) -> String {
+fn no_shim(interpreter: &Path, command: &Path) -> Refusal {
     let builder = [interpreter, command].into_iter().find_map(|path| {
         let name = path.file_name()?.to_str()?;
         BUILDERS.iter().find(|(begin, _)| name.starts_with(begin))
@@ -349,10 +362,10 @@ fn no_shim(interpreter: &Path, command: &Path) -> String {
         Some((_, script)) => format!("{script} builds one that has"),
         None => "link the interpreter with libredmagic, see docs/embedding.md".to_owned(),
     };
-    format!(
-        "{} has no Redmagic shim: it runs plain (annotated programs that it starts do not); {advice}",
-        interpreter.display()
-    )
+    Refusal {
+        why: format!("{} has no Redmagic shim ({advice})", interpreter.display()),
+        but: "; annotated programs that it starts do not",
+    }
 }
 
 /// Gives the name of the daemon's socket, and the daemon's pid if it comes by itself when the program has run for some time.

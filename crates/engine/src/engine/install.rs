@@ -472,7 +472,11 @@ impl Draft {
         let result = match self.optimise(job, recording, copies, &mut laps) {
             Ok(code) => Ok(code),
             Err(reason) => {
-                tracing::debug!(%reason, "not optimised");
+                if reason.is_wrong() {
+                    tracing::warn!(%reason, "not optimised");
+                } else {
+                    tracing::debug!(%reason, "not optimised");
+                }
                 not_optimised = (self.params.optimise != 0).then(|| (reason.kind(), reason.to_string()));
                 laps.lap("given up");
                 let copied = self.copy(job, recording);
