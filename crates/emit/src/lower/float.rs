@@ -169,6 +169,20 @@ impl Lower<'_> {
                 let r = self.def_copy(i, v)?;
                 Ok(self.asm.ins(Ins::sse(0x66, 0xc4), r.number(), x.into(), &[lane])?) // pinsrw
             }
+            // Not through memory: a load of what several stores wrote waits for all of them.
+            Type::I64 | Type::I32 if lane == 0 || op.ty == Type::I64 => {
+                let x = self.get(x)?;
+                let lower = self.temporary(true)?;
+                let movq = Ins::sse(0x66, 0x6e).w(op.ty == Type::I64);
+                self.asm.ins(movq, lower.number(), x.into(), &[])?;
+                let r = self.def_copy(i, v)?;
+                let merge = match (lane, op.ty) {
+                    (0, Type::I64) => Ins::sse(0xf2, 0x10), // movsd
+                    (0, _) => Ins::sse(0xf3, 0x10),         // movss
+                    _ => Ins::sse(0x66, 0x14),              // unpcklpd
+                };
+                Ok(self.asm.ins(merge, r.number(), lower.into(), &[])?)
+            }
             // Through memory: rare, and without SSE4.1 there is no shorter way for all.
             _ => {
                 let bytes = op.ty.bytes();

@@ -494,7 +494,7 @@ fn load(cx: &mut Cx<'_>, mut op: Op, seen: Option<u128>) -> Step {
         .rev()
         .find(|known| known.disp <= place.disp && end <= i64::from(known.disp) + i64::from(known.size));
     let Some(mut known) = found.copied() else {
-        return Step::Next(op);
+        return halves(cx, &op, &place).map_or(Step::Next(op), Step::Is);
     };
     if known.survived.is_some() {
         match across::value(cx, &known, &place, seen) {
@@ -527,6 +527,30 @@ fn load(cx: &mut Cx<'_>, mut op: Op, seen: Option<u128>) -> Step {
         }
         None => Step::Next(op),
     }
+}
+
+/// A vector of which both halves are known: they were stored as two words, whose load as one would wait for both stores.
+fn halves(cx: &mut Cx<'_>, op: &Op, place: &Place) -> Option<Value> {
+    if op.ty != Type::V128 || MemFlags(op.imm).aligned() {
+        return None;
+    }
+    let entries = cx.memory.known.get(&place.root)?;
+    let word = |disp: i32| {
+        let found = entries
+            .iter()
+            .rev()
+            .find(|known| overlap(known.disp, known.size, disp, 8));
+        found
+            .filter(|known| (known.disp, known.size) == (disp, 8) && known.survived.is_none())
+            .copied()
+    };
+    let known = [word(place.disp)?, word(place.disp.checked_add(8)?)?];
+    let [low, high] = known.map(|known| {
+        cx.memory.was_useful(&place.root, &known);
+        let value = cx.canonical(known.value);
+        cx.make(O::VZext, cx.b.type_of(value), &[value])
+    });
+    Some(cx.make(O::Punpcklqdq, Type::Void, &[low, high]))
 }
 
 /// The bytes of a value from `offset` on, as another type.
