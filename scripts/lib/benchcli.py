@@ -315,7 +315,7 @@ def main(root, argv):
         sub.add_argument("--json", metavar="FILE", help="write the results as JSON")
         sub.add_argument("--runs", type=positive, default=runs, metavar="N", help=f"pairs of runs for each program (default {runs})")
         sub.add_argument("--only", metavar="NAME,...", help="only these programs")
-        if name in ("lua", "short"):
+        if name in ("lua", "short", "python"):
             sub.add_argument("--docs", action="store_true", help="write the table into docs/performance.md")
         if name == "record":
             sub.add_argument("--full", action="store_true", help="programs at their full sizes")
@@ -331,11 +331,12 @@ def main(root, argv):
     sub.add_argument("--docs", action="store_true", help="write the table into docs/performance.md")
     text = "what the time of the programs of bench/lua goes into, by samples"
     sub = commands.add_parser("spend", help=text, description=text)
+    sub.add_argument("--python", action="store_true", help="of the programs of bench/python")
     sub.add_argument("--json", metavar="FILE", help="write the results as JSON")
     sub.add_argument("--runs", type=positive, default=2, metavar="N", help="runs of each program, whose samples are added up (default 2)")
     sub.add_argument("--only", metavar="NAME,...", help="only these programs")
     sub.add_argument("--docs", action="store_true", help="write the tables into docs/performance.md")
-    text = "lua, short, compile and spend, and all of docs/performance.md anew; takes about ten minutes"
+    text = "lua, python, short, compile and spend: all of docs/performance.md anew; takes about a quarter of an hour"
     commands.add_parser("docs", help=text, description=text)
     text = "lifting: instructions a second on one core (criterion)"
     commands.add_parser("lift", help=text, description=text)
@@ -347,7 +348,8 @@ def main(root, argv):
             return overhead(root, arguments)
         if arguments.command == "docs":
             # Each as its own command line says by default.
-            return max(main(root, [name, "--docs"]) for name in ("lua", "short", "compile", "spend"))
+            tables = (["lua"], ["python"], ["short"], ["compile"], ["spend"], ["spend", "--python"])
+            return max(main(root, [*words, "--docs"]) for words in tables)
         if arguments.command == "compile":
             return benchcompile.run(root, arguments)
         if arguments.command == "spend":

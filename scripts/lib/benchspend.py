@@ -10,7 +10,7 @@ from pathlib import Path
 import benchdocs
 import benchrun
 from benchrun import BenchError, run_once
-from targets import lua_paths, redmagic_path
+from targets import cpython_paths, lua_paths, redmagic_path
 
 # Column, the purposes of generated code that it sums up.
 TRACES = {
@@ -36,12 +36,13 @@ MOST_NAMES = 4
 
 
 def run(root, arguments):
-    lua, redmagic = lua_paths(root), redmagic_path(root)
+    suite, suffix, paths = ("python", ".py", cpython_paths) if arguments.python else ("lua", ".lua", lua_paths)
+    interpreters, redmagic = paths(root), redmagic_path(root)
     head = "".join(f" {name:>{width(name)}}" for name in COLUMNS)
     print(f"{'% of the time':<16} {'samples':>7}{head}", flush=True)
     rows = []
-    for program in benchrun.programs(root / "bench" / "lua", arguments.only):
-        rows.append(measure(redmagic, lua["annotated"], program, arguments.runs))
+    for program in benchrun.programs(root / "bench" / suite, arguments.only, suffix):
+        rows.append(measure(redmagic, interpreters["annotated"], program, arguments.runs))
         show(rows[-1])
     print("of the time outside of traces, by function (k: called by a trace, h: by the interpreter, ?: by whom is not known):")
     for row in rows:
@@ -52,7 +53,7 @@ def run(root, arguments):
         lines = benchdocs.table(["% of the time", *COLUMNS], [[row["name"], *(f"{100 * row['shares'][c]:.0f}" for c in COLUMNS)] for row in rows])
         lines += ["", "Outside of traces, by function: *k* called by a trace, *h* by the interpreter, *?* by whom is not known.", ""]
         lines += benchdocs.table(["program", "function and % of the time"], [[row["name"], names(row)] for row in rows])
-        benchdocs.write(root, "spend", lines)
+        benchdocs.write(root, "spend-python" if arguments.python else "spend", lines)
     return 0
 
 
