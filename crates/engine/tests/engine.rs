@@ -8,10 +8,11 @@ use common::{CODE, TEXT, World, end_at, inst, key, loop_recording, loop_steps, r
 use redmagic_engine::graph::{AnchorKey, AnchorState, Link, Origin};
 use redmagic_engine::policy::Lessons;
 use redmagic_engine::registry::Declarations;
-use redmagic_engine::{Begun, Decision, Finished, Params, Request};
+use redmagic_engine::{Begun, Compilation, Decision, Finished, Params, Request, Stays};
 use redmagic_proto::ApiFn;
 use redmagic_proto::registry::{KIND_CONSTANT_MEMORY, KIND_DISABLED_BRANCH};
 use redmagic_record::abort::Abort;
+use redmagic_record::recording::{Anchor, AnchorKind};
 
 fn anchor(key: AnchorKey) -> Request {
     Request::Anchor {
@@ -374,6 +375,38 @@ fn other_bytecode_may_end_while_a_trace_is_compiled() {
         3,
         "it is valid for the generation it was installed in"
     );
+}
+
+#[test]
+fn a_loop_that_the_program_stays_in_is_made_of_copies() {
+    let mut world = World::new(Params::default());
+    let job = record(&mut world, anchor(key(1)));
+    let mut recording = loop_recording(key(1));
+    recording.anchor = Anchor::Root {
+        kind: AnchorKind(ApiFn::BackwardsBranch as u8),
+        id: key(1).id,
+        return_address: key(1).return_address,
+    };
+    let begun = world
+        .engine
+        .begin(&job, Ok(&recording), &Lessons::default(), Duration::ZERO);
+    let Begun::Draft(draft) = begun else {
+        panic!("nothing to compile")
+    };
+    let compilation = draft.compile(&job, &recording);
+    let stays = |world: &World| world.engine.stays_in(&job, &draft, &compilation);
+    assert_eq!(stays(&world), Stays::Unknown, "nothing has run yet");
+    world.pass(key(1).id, 1000);
+    assert_eq!(stays(&world), Stays::Yes);
+    world.pass(key(2).id, 15);
+    assert_eq!(stays(&world), Stays::Yes, "66 turns for each of the other loop");
+    world.pass(key(2).id, 1);
+    assert_eq!(stays(&world), Stays::No, "62 turns");
+    let unrolled = draft.compile_unrolled(&job, &recording);
+    let bytes = |compilation: &Compilation| compilation.bytes().expect("it compiles").0;
+    assert!(bytes(&unrolled) > bytes(&compilation), "several copies are longer");
+    let finished = world.engine.publish(&job, &recording, *draft, unrolled);
+    assert!(matches!(finished, Finished::Installed(_)), "{finished:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use redmagic_engine::memory::SharedMemory;
 use redmagic_engine::policy::Lessons;
 use redmagic_engine::{Decision, Engine, Finished, Job, Params, Request, Setup};
 use redmagic_proto::ApiFn;
-use redmagic_proto::control::{CONTROL_BYTES, Control};
+use redmagic_proto::control::{CONTROL_BYTES, Control, LOOP_WEIGHT};
 use redmagic_proto::entries::{ENTRIES_BYTES, Entry, PROBES, hash};
 use redmagic_record::abort::Abort;
 use redmagic_record::recording::{
@@ -86,6 +86,13 @@ impl World {
         self.control
             .i32(offset_of!(Control, hotness) + hash(id) * 4)
             .load(Ordering::Relaxed)
+    }
+
+    /// An anchor without a trace is passed.
+    pub fn pass(&self, id: u64, times: i32) {
+        self.control
+            .i32(offset_of!(Control, hotness) + hash(id) * 4)
+            .fetch_sub(times * LOOP_WEIGHT, Ordering::Relaxed);
     }
 
     pub fn exit_counter(&self, number: u32) -> i32 {
