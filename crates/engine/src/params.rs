@@ -55,7 +55,7 @@ params! {
     hotloop: "REDMAGIC_HOTLOOP" = 500 in 1 ..= 100_000_000;
     /// Times an exit is taken before a side trace is recorded from it. A recording holds the program up for about as long as
     /// this many turns through the exit waste.
-    hotexit: "REDMAGIC_HOTEXIT" = 2000 in 1 ..= 100_000_000;
+    hotexit: "REDMAGIC_HOTEXIT" = 8000 in 1 ..= 100_000_000;
     /// Longest recording, in instructions.
     maxrecord: "REDMAGIC_MAXRECORD" = 6000 in 16 ..= 1_000_000;
     /// Most side traces below one root.
