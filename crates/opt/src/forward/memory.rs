@@ -643,10 +643,6 @@ pub(crate) fn overlap(a: i32, a_size: u32, b: i32, b_size: u32) -> bool {
 }
 
 /// Whether a value is the stack pointer at the entry.
-fn from_stack_pointer(cx: &Cx<'_>, value: Value) -> bool {
-    is_stack_pointer(cx, value)
-}
-
 fn is_stack_pointer(cx: &Cx<'_>, value: Value) -> bool {
     cx.def_of(value, O::Reg).is_some_and(|op| op.reg() == Some(Reg::RSP))
 }

@@ -16,7 +16,7 @@
 use redmagic_ir::{Abi, Cond, Opcode as O, Reg, Snapshot, Type, Value};
 use rustc_hash::FxHashMap;
 
-use super::{Known, Place, Root, from_stack_pointer, overlap};
+use super::{Known, Place, Root, is_stack_pointer, overlap};
 use crate::cx::Cx;
 
 /// A value from before a call, and what is added to it.
@@ -83,7 +83,7 @@ fn depth(cx: &Cx<'_>, snapshot: &Snapshot) -> Option<i64> {
     match snapshot.get(Reg::RSP) {
         Some(rsp) => {
             let at = origin(cx, rsp);
-            from_stack_pointer(cx, at.value).then_some(at.plus)
+            is_stack_pointer(cx, at.value).then_some(at.plus)
         }
         None => Some(0),
     }
@@ -110,7 +110,7 @@ pub(crate) fn drop_below(cx: &mut Cx<'_>, snapshot: &Snapshot) {
 /// At the end of a turn of a loop: what is below the stack pointer is dead, and need not have been stored.
 pub(crate) fn leave_frames(cx: &mut Cx<'_>, snapshot: &Snapshot) {
     let depth = depth(cx, snapshot).unwrap_or(i64::MAX);
-    let stack = |root: &Root| root.only_base().is_some_and(|base| from_stack_pointer(cx, base));
+    let stack = |root: &Root| root.only_base().is_some_and(|base| is_stack_pointer(cx, base));
     let roots: Vec<Root> = cx.memory.known.keys().filter(|root| stack(root)).copied().collect();
     for root in roots {
         if let Some(entries) = cx.memory.known.get_mut(&root) {
@@ -128,7 +128,7 @@ pub(crate) fn forget(cx: &mut Cx<'_>, snapshot: &Snapshot, abi: Abi) {
     cx.memory.forget();
     // The return address is at the stack pointer, and gone afterwards.
     for root in order {
-        let base = root.only_base().filter(|base| from_stack_pointer(cx, *base));
+        let base = root.only_base().filter(|base| is_stack_pointer(cx, *base));
         let (Some(_), Some(depth), Some(mut entries)) = (base, depth, known.remove(&root)) else {
             continue;
         };
