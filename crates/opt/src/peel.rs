@@ -59,6 +59,7 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
         memory::leave_frames(cx, &end);
         cx.memory.enter_loop(&without);
         cx.memory.in_loop = Some(Vec::new());
+        let at_head = cx.equal.clone();
         let body = match feed_copies(&straight, &end, copies, cx) {
             Err(_) if once.is_some() => break,
             body => body?,
@@ -89,7 +90,7 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
             .collect();
         if early.is_empty() || hoisted == HOISTS {
             let length = needed(cx, straight.ops.len(), &body);
-            let looped = assemble(&straight, cx, &body, copies);
+            let looped = assemble(&straight, cx, &body, copies, &at_head);
             let more = (UNROLLED / length.max(1)).min(cx.input.unroll);
             if copies > 1 || more < 2 {
                 return Ok(looped);
@@ -249,7 +250,8 @@ fn stale(cx: &mut Cx<'_>, body: &Body) -> Vec<(Place, Value)> {
 }
 
 /// First iteration, loop head, phis, second iteration.
-fn assemble(straight: &Trace, cx: &mut Cx<'_>, body: &Body, copies: usize) -> Trace {
+/// `at_head`: which values stood for others at the head. What guards of the loop have shown holds behind them only.
+fn assemble(straight: &Trace, cx: &mut Cx<'_>, body: &Body, copies: usize, at_head: &FxHashMap<Value, Value>) -> Trace {
     let count = straight.ops.len();
     let turns = cx.b.int(Type::I64, (cx.input.iterations / copies as u64).max(1));
     // The count and its guard stand at the end, with every store of the iteration made.
@@ -320,9 +322,17 @@ fn assemble(straight: &Trace, cx: &mut Cx<'_>, body: &Body, copies: usize) -> Tr
         .memory
         .used_at_head()
         .into_iter()
-        .map(|(place, value)| {
-            let root = place.root.with(&|part| map(cx.canonical(part)));
-            (Place { root, ..place }, map(cx.canonical(value)))
+        .filter_map(|(place, value)| {
+            let held = |mut value: Value| {
+                while let Some(other) = at_head.get(&value) {
+                    value = *other;
+                }
+                let stays = value.as_op().is_none() || cx.canonical(body.copy(value)) == value;
+                (stays || phis.contains_key(&value)).then(|| map(value))
+            };
+            let (value, roots) = (held(value)?, place.root.parts().all(|part| held(part).is_some()));
+            let root = place.root.with(&|part| held(part).unwrap_or(part));
+            roots.then_some((Place { root, ..place }, value))
         })
         .collect();
     let mut next = vec![(counter, left)];
