@@ -31,6 +31,16 @@ class Run:
     stats: dict
 
 
+def ended(process, timeout):
+    """The exit status; after `timeout` seconds its whole session is ended, and that is said in its place."""
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return f"no end after {timeout:.0f} s"
+
+
 def wait4(process, timeout):
     """Waits with resource usage; ends the whole session of `process` after `timeout` seconds."""
     late = []

@@ -3,7 +3,6 @@
 import argparse
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchrun import read_stats
+from benchrun import ended, read_stats
 from targets import MissingBuild, header, redmagic_path
 
 # Mode, environment that makes it. In `hot` whatever runs twice is recorded, as far as the
@@ -81,12 +80,7 @@ def run(command, program, words, stdin, env, timeout, cwd):
             [*command, program.name, *words],
             stdin=given, stdout=out, stderr=err, cwd=cwd, env={**os.environ, **env}, start_new_session=True,
         )
-        try:
-            status = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            status = f"no end after {timeout} s"
+        status = ended(process, timeout)
         took = time.monotonic() - began
         out.seek(0)
         err.seek(0)

@@ -13,6 +13,8 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchrun import ended
+
 VARIABLE = "REDMAGIC_TEST_RUN"
 
 # How long a daemon may take to notice the end of its program, in seconds.
@@ -94,12 +96,7 @@ def run(command, *, env, cwd, stdin=b"", timeout=60, grace=GRACE):
             [str(word) for word in command],
             stdin=given, stdout=out, stderr=err, cwd=cwd, env={**os.environ, **env, VARIABLE: mark}, start_new_session=True, preexec_fn=no_core,
         )
-        try:
-            status = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            status = f"no end after {timeout:.0f} s"
+        status = ended(process, timeout)
         took = time.monotonic() - began
         left = leftovers(mark, before, grace)
         out.seek(0)

@@ -8,11 +8,11 @@ use common::{CODE, TEXT, World, end_at, inst, key, loop_recording, loop_steps, r
 use redmagic_engine::graph::{AnchorKey, AnchorState, Link, Origin};
 use redmagic_engine::policy::Lessons;
 use redmagic_engine::registry::Declarations;
-use redmagic_engine::{Begun, Compilation, Decision, Finished, Params, Request, Stays};
+use redmagic_engine::{Begun, Compilation, Decision, Draft, Finished, Params, Request, Stays};
 use redmagic_proto::ApiFn;
 use redmagic_proto::registry::{KIND_CONSTANT_MEMORY, KIND_DISABLED_BRANCH};
 use redmagic_record::abort::Abort;
-use redmagic_record::recording::{Anchor, AnchorKind};
+use redmagic_record::recording::{Anchor, AnchorKind, Recording};
 
 fn anchor(key: AnchorKey) -> Request {
     Request::Anchor {
@@ -25,6 +25,16 @@ fn record(world: &mut World, request: Request) -> redmagic_engine::Job {
     match world.ask(request) {
         Decision::Record(job) => job,
         Decision::Run => panic!("{request:?} is not recorded"),
+    }
+}
+
+fn draft(world: &mut World, job: &redmagic_engine::Job, recording: &Recording) -> Box<Draft> {
+    let begun = world
+        .engine
+        .begin(job, Ok(recording), &Lessons::default(), Duration::ZERO);
+    match begun {
+        Begun::Draft(draft) => draft,
+        Begun::Finished(finished) => panic!("nothing to compile: {finished:?}"),
     }
 }
 
@@ -357,12 +367,7 @@ fn other_bytecode_may_end_while_a_trace_is_compiled() {
         panic!("not recorded")
     };
     let recording = loop_recording(key(1));
-    let begun = world
-        .engine
-        .begin(&job, Ok(&recording), &Lessons::default(), Duration::ZERO);
-    let Begun::Draft(draft) = begun else {
-        panic!("nothing to compile")
-    };
+    let draft = draft(&mut world, &job, &recording);
     let compilation = draft.compile(&job, &recording);
     world.engine.redeclare(Declarations::default());
     world.engine.validate(3);
@@ -387,12 +392,7 @@ fn a_loop_that_the_program_stays_in_is_made_of_copies() {
         id: key(1).id,
         return_address: key(1).return_address,
     };
-    let begun = world
-        .engine
-        .begin(&job, Ok(&recording), &Lessons::default(), Duration::ZERO);
-    let Begun::Draft(draft) = begun else {
-        panic!("nothing to compile")
-    };
+    let draft = draft(&mut world, &job, &recording);
     let compilation = draft.compile(&job, &recording);
     let stays = |world: &World| world.engine.stays_in(&job, &draft, &compilation);
     assert_eq!(stays(&world), Stays::Unknown, "nothing has run yet");

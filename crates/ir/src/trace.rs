@@ -148,6 +148,17 @@ impl Op {
     }
 }
 
+impl Op {
+    /// How a `call` treats registers.
+    pub fn abi(&self) -> Abi {
+        if self.imm == Abi::Full as u8 {
+            Abi::Full
+        } else {
+            Abi::SysV
+        }
+    }
+}
+
 /// Scale and properties of a memory operand, packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct MemFlags(pub u8);

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use redmagic_ir::eval::Evaluator;
 use redmagic_ir::opcode::Effects;
-use redmagic_ir::{Abi, Builder, End, MemFlags, Op, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
+use redmagic_ir::{Builder, End, MemFlags, Op, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::forward::memory::{self, Extents, Fact, MemoryState, Root};
-use crate::forward::{Pass, Step, related};
+use crate::forward::{Pass, Step};
 use crate::graft::Inherited;
 
 /// Memory that does not change.
@@ -98,7 +98,7 @@ pub enum Failed {
 pub(crate) struct Saved {
     b: Builder,
     observed: Vec<Option<u128>>,
-    equal: FxHashMap<Value, Value>,
+    pub(crate) equal: FxHashMap<Value, Value>,
     feasible: FxHashMap<Value, u32>,
     not_null: FxHashSet<Value>,
     numbers: FxHashMap<Op, Value>,
@@ -354,15 +354,19 @@ impl<'a> Cx<'a> {
         let Some(snapshot) = self.checkpoint.clone() else {
             return false;
         };
-        let ty = self.b.type_of(value);
-        let expected = self.b.int(ty, expected);
-        let flags = self.make(Opcode::FlagsSub, ty, &[value, expected]);
+        let expected = self.b.int(self.b.type_of(value), expected);
+        self.guard_same(value, expected, snapshot);
+        true
+    }
+
+    /// Guards that two integers of one type are the same, leaving as the snapshot says.
+    pub(crate) fn guard_same(&mut self, one: Value, two: Value, snapshot: Snapshot) {
+        let flags = self.make(Opcode::FlagsSub, self.b.type_of(one), &[one, two]);
         let same = self.feed(
             Cx::op(Opcode::Cond, Type::Void, redmagic_ir::Cond::E.code(), &[flags]),
             Some(1),
         );
         self.guard(same, true, snapshot);
-        true
     }
 
     /// Makes sure that the generation of constant memory was compared; false if that cannot be done here.
@@ -379,12 +383,7 @@ impl<'a> Cx<'a> {
             let address = self.b.int(Type::I64, address);
             self.make(Opcode::Load, Type::I32, &[address, Value::NONE, Value::NONE])
         });
-        let flags = self.make(Opcode::FlagsSub, Type::I32, &[current, valid]);
-        let same = self.feed(
-            Cx::op(Opcode::Cond, Type::Void, redmagic_ir::Cond::E.code(), &[flags]),
-            Some(1),
-        );
-        self.guard(same, true, snapshot);
+        self.guard_same(current, valid, snapshot);
         self.once.extend(first..self.b.len());
         self.fresh = true;
         true
@@ -398,12 +397,7 @@ impl<'a> Cx<'a> {
         self.fresh = false;
         self.checkpoint = None;
         let snapshot = self.b.trace().snapshots[call.aux as usize].clone();
-        let abi = if call.imm == Abi::SysV as u8 {
-            Abi::SysV
-        } else {
-            Abi::Full
-        };
-        memory::forget(self, &snapshot, abi);
+        memory::forget(self, &snapshot, call.abi());
     }
 
     /// The trace cannot go the way that it was recorded.
@@ -462,8 +456,8 @@ impl<'a> Cx<'a> {
             self.memory.extents = Extents::of(trace, self.input.observed);
         }
         self.guard_entry();
-        if self.input.inherited.is_none() && self.passes.iter().any(|pass| pass.name() == "related") {
-            related::guard_entry(self, trace);
+        for pass in self.passes {
+            pass.entered(self, trace);
         }
         if let Some(inherited) = self.input.inherited {
             self.memory.facts.private_below = inherited.private_below;

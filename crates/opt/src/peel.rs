@@ -59,7 +59,6 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
         memory::leave_frames(cx, &end);
         cx.memory.enter_loop(&without);
         cx.memory.in_loop = Some(Vec::new());
-        let at_head = cx.equal.clone();
         let body = match feed_copies(&straight, &end, copies, cx) {
             Err(_) if once.is_some() => break,
             body => body?,
@@ -89,8 +88,8 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
             .filter(|(a, b)| a.parts().chain(b.parts()).all(invariant))
             .collect();
         if early.is_empty() || hoisted == HOISTS {
-            let length = needed(cx, straight.ops.len(), &body);
-            let looped = assemble(&straight, cx, &body, copies, &at_head);
+            let (carried, length) = uses(cx.b.trace(), cx, straight.ops.len(), &body);
+            let looped = assemble(&straight, cx, &body, copies, &carried, &start.equal);
             let more = (UNROLLED / length.max(1)).min(cx.input.unroll);
             if copies > 1 || more < 2 {
                 return Ok(looped);
@@ -251,12 +250,18 @@ fn stale(cx: &mut Cx<'_>, body: &Body) -> Vec<(Place, Value)> {
 
 /// First iteration, loop head, phis, second iteration.
 /// `at_head`: which values stood for others at the head. What guards of the loop have shown holds behind them only.
-fn assemble(straight: &Trace, cx: &mut Cx<'_>, body: &Body, copies: usize, at_head: &FxHashMap<Value, Value>) -> Trace {
+fn assemble(
+    straight: &Trace,
+    cx: &mut Cx<'_>,
+    body: &Body,
+    copies: usize,
+    carried: &[Value],
+    at_head: &FxHashMap<Value, Value>,
+) -> Trace {
     let count = straight.ops.len();
     let turns = cx.b.int(Type::I64, (cx.input.iterations / copies as u64).max(1));
     // The count and its guard stand at the end, with every store of the iteration made.
     let all = cx.b.trace().clone();
-    let carried = carried(&all, cx, count, body);
     let mut out = Builder::new();
     out = copy_pools(out, &all);
     for (index, op) in all.ops[..count].iter().enumerate() {
@@ -266,7 +271,7 @@ fn assemble(straight: &Trace, cx: &mut Cx<'_>, body: &Body, copies: usize, at_he
     out.loop_head();
     let mut phis: FxHashMap<Value, Value> = FxHashMap::default();
     let counter = out.phi(Type::I64, turns);
-    for value in &carried {
+    for value in carried {
         let phi = out.phi(all.type_of(*value), *value);
         phis.insert(*value, phi);
     }
@@ -342,16 +347,6 @@ fn assemble(straight: &Trace, cx: &mut Cx<'_>, body: &Body, copies: usize, at_he
             .map(|value| (phis[value], map(cx.canonical(body.copy(*value))))),
     );
     out.finish(End::Loop { carried: next })
-}
-
-/// The values of the first iteration that the loop uses and that change, in order.
-fn carried(all: &Trace, cx: &Cx<'_>, count: usize, body: &Body) -> Vec<Value> {
-    uses(all, cx, count, body).0
-}
-
-/// How many operations of the loop are not dead.
-fn needed(cx: &Cx<'_>, count: usize, body: &Body) -> usize {
-    uses(cx.b.trace(), cx, count, body).1
 }
 
 /// The values of the first iteration that the loop uses and that change, in order; and how many of its operations are used.

@@ -10,11 +10,7 @@ use super::{Lower, LowerError};
 impl<'a> Lower<'a> {
     pub(super) fn call(&mut self, i: usize, op: &Op) -> Result<(), LowerError> {
         let snapshot = self.plan.snapshot(op);
-        let abi = if op.imm == Abi::Full as u8 {
-            Abi::Full
-        } else {
-            Abi::SysV
-        };
+        let abi = op.abi();
         self.check_pinned(snapshot)?;
         self.exit_stores(snapshot)?;
         self.regs.relock(0);

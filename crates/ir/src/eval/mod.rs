@@ -16,7 +16,7 @@ pub use state::{Fault, Host, Memory, Regs, SparseMemory};
 use crate::flags::{self, Flags};
 use crate::opcode::Opcode;
 use crate::reg::Reg;
-use crate::trace::{Abi, End, Op, Snapshot, Trace, Value};
+use crate::trace::{End, Op, Snapshot, Trace, Value};
 
 /// Where a trace was left. The registers, `rip` included, are those of the exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -469,11 +469,7 @@ impl Evaluator {
                 self.leave(trace, snapshot, cx.host)?;
                 self.commit(trace, snapshot, cx.mxcsr, &mut state);
                 state.rip = self.arg(trace, op.args[0]) as u64;
-                let abi = if op.imm == Abi::Full as u8 {
-                    Abi::Full
-                } else {
-                    Abi::SysV
-                };
+                let abi = op.abi();
                 cx.host.call(abi, snapshot.pc, &mut state)?;
                 cx.mxcsr = state.mxcsr;
             }

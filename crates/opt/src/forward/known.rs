@@ -9,6 +9,7 @@
 
 use redmagic_ir::{Cond, Op, Opcode, Type, Value};
 
+use super::memory::place;
 use super::{Pass, Step};
 use crate::cx::Cx;
 
@@ -91,18 +92,11 @@ impl Pass for Known {
     }
 
     fn appended(&self, cx: &mut Cx<'_>, op: &Op, _: Value) {
-        let at = match op.code {
-            Opcode::Load => Some(0),
-            Opcode::Store => Some(1),
-            _ => None,
-        };
-        if let Some(at) = at
-            && !op.args[at].is_none()
-            && op.args[at + 1].is_none()
-            && op.args[at + 2].is_none()
-            && op.aux.unsigned_abs() < PAGE
+        if let Some(place) = place(op)
+            && let Some(base) = place.root.only_base().filter(|base| !base.is_none())
+            && place.disp.unsigned_abs() < PAGE
         {
-            cx.not_null.insert(op.args[at]);
+            cx.not_null.insert(base);
         }
         if matches!(op.code, Opcode::GuardTrue | Opcode::GuardFalse) {
             learn(cx, op.args[0], op.code == Opcode::GuardTrue);

@@ -8,7 +8,7 @@ pub mod memory;
 pub mod related;
 pub mod tables;
 
-use redmagic_ir::{Op, Value};
+use redmagic_ir::{Op, Trace, Value};
 
 use crate::cx::Cx;
 
@@ -27,6 +27,11 @@ pub enum Step {
 pub trait Pass: Sync {
     /// Its name, for `--passes`.
     fn name(&self) -> &'static str;
+
+    /// Before the operations of a trace: what can be guarded at its entry.
+    fn entered(&self, cx: &mut Cx<'_>, trace: &Trace) {
+        let _ = (cx, trace);
+    }
 
     /// Looks at an operation before it is appended. Operands are canonical. `seen`: what it gave when it was recorded.
     fn visit(&self, cx: &mut Cx<'_>, op: Op, seen: Option<u128>) -> Step;

@@ -15,6 +15,7 @@
 use redmagic_ir::{Op, Opcode, Reg, Snapshot, Trace, Type, Value};
 
 use super::fold::root;
+use super::memory::place;
 use super::{Pass, Step};
 use crate::cx::Cx;
 
@@ -29,6 +30,35 @@ const NEAR_FIELD: u64 = 256;
 impl Pass for Related {
     fn name(&self) -> &'static str {
         "related"
+    }
+
+    /// Guards how far registers that point into one object are from each other. (A side trace that goes on where its parent is
+    /// left has the registers of the emitter's choice.)
+    fn entered(&self, cx: &mut Cx<'_>, trace: &Trace) {
+        if cx.input.inherited.is_some() {
+            return;
+        }
+        for ((from, from_seen), (reg, reg_seen)) in near_at_entry(cx, trace) {
+            let distance = reg_seen - from_seen;
+            let seen = |bits: u64| Some(u128::from(bits));
+            let value = cx.entry_register(reg, seen(reg_seen));
+            let from = cx.entry_register(from, seen(from_seen));
+            cx.checkpoint = Some(Snapshot {
+                pc: cx.input.start_pc,
+                ..Snapshot::default()
+            });
+            let difference = Cx::op(Opcode::Sub, Type::I64, 0, &[value, from]);
+            let difference = cx.feed(difference, seen(distance));
+            if cx.guard_equal(difference, distance) {
+                let distance = cx.b.int(Type::I64, distance);
+                let sum = Cx::op(Opcode::Add, Type::I64, 0, &[from, distance]);
+                let sum = cx.feed(sum, seen(reg_seen));
+                if sum != value {
+                    cx.equal.insert(value, sum);
+                }
+            }
+        }
+        cx.checkpoint = None;
     }
 
     fn visit(&self, cx: &mut Cx<'_>, op: Op, _: Option<u128>) -> Step {
@@ -69,16 +99,14 @@ fn own_index(cx: &Cx<'_>, base: Value, mut index: Value) -> Option<Value> {
     (plain && near && root(cx, base).0 == load.args[0]).then_some(index)
 }
 
-/// Registers at the entry that point near each other: the later one, the earlier one, and how far it is.
-fn near_at_entry(cx: &Cx<'_>, trace: &Trace) -> Vec<(Reg, Reg, u64)> {
-    let mut used: Vec<(Reg, u64)> = Vec::new();
-    for op in &trace.ops {
-        let at = match op.code {
-            Opcode::Load => 0,
-            Opcode::Store => 1,
-            _ => continue,
-        };
-        let Some((reg, index)) = register(trace, op.args[at]) else {
+/// A register at the entry that is used as a pointer, and what it was when it was recorded.
+type Pointer = (Reg, u64);
+
+/// Registers at the entry that point near each other, the earlier one first.
+fn near_at_entry(cx: &Cx<'_>, trace: &Trace) -> Vec<(Pointer, Pointer)> {
+    let mut used: Vec<Pointer> = Vec::new();
+    for place in trace.ops.iter().filter_map(place) {
+        let Some((reg, index)) = register(trace, place.root.base) else {
             continue;
         };
         let constant = cx.input.entry.iter().any(|(known, _)| *known == reg);
@@ -91,10 +119,8 @@ fn near_at_entry(cx: &Cx<'_>, trace: &Trace) -> Vec<(Reg, Reg, u64)> {
     }
     used.sort_unstable_by_key(|(reg, at)| (*at, reg.index()));
     used.windows(2)
-        .filter_map(|pair| {
-            let ((first, a), (second, b)) = (pair[0], pair[1]);
-            (b - a <= NEAR).then_some((second, first, b - a))
-        })
+        .map(|pair| (pair[0], pair[1]))
+        .filter(|(first, second)| second.1 - first.1 <= NEAR)
         .collect()
 }
 
@@ -110,36 +136,4 @@ fn register(trace: &Trace, mut value: Value) -> Option<(Reg, usize)> {
             _ => return None,
         };
     }
-}
-
-/// Guards, at the entry, how far registers that point into one object are from each other.
-pub(crate) fn guard_entry(cx: &mut Cx<'_>, trace: &Trace) {
-    for (reg, from, distance) in near_at_entry(cx, trace) {
-        let seen = |reg: Reg| {
-            let at = trace
-                .ops
-                .iter()
-                .position(|op| op.code == Opcode::Reg && op.reg() == Some(reg))?;
-            cx.input.observed.get(at).copied().flatten()
-        };
-        let (seen_reg, seen_from) = (seen(reg), seen(from));
-        let value = cx.entry_register(reg, seen_reg);
-        let from = cx.entry_register(from, seen_from);
-        cx.checkpoint = Some(Snapshot {
-            pc: cx.input.start_pc,
-            ..Snapshot::default()
-        });
-        let difference = cx.feed(
-            Cx::op(Opcode::Sub, Type::I64, 0, &[value, from]),
-            Some(u128::from(distance)),
-        );
-        if cx.guard_equal(difference, distance) {
-            let distance = cx.b.int(Type::I64, distance);
-            let sum = cx.feed(Cx::op(Opcode::Add, Type::I64, 0, &[from, distance]), seen_reg);
-            if sum != value {
-                cx.equal.insert(value, sum);
-            }
-        }
-    }
-    cx.checkpoint = None;
 }

@@ -13,7 +13,7 @@
 //! pointer that it was given, which is rare; so they are loaded again, and a guard says that what they hold is what they
 //! held. What follows from it (where the operand stack ends, what kind of call it is) is then as constant as before the call.
 
-use redmagic_ir::{Abi, Cond, Opcode as O, Reg, Snapshot, Type, Value};
+use redmagic_ir::{Abi, Opcode as O, Reg, Snapshot, Type, Value};
 use rustc_hash::FxHashMap;
 
 use super::{Known, Place, Root, is_stack_pointer, overlap};
@@ -227,13 +227,10 @@ pub(super) fn check(cx: &mut Cx<'_>, loaded: Value, expected: Expected) {
         Expected::Unnamed(origin) => cx.memory.names.set(origin, loaded),
         Expected::Value(value) => {
             let Some(snapshot) = cx.checkpoint.clone() else { return };
-            let ty = cx.b.type_of(value);
-            if loaded.as_op().is_none() || cx.b.type_of(loaded) != ty {
+            if loaded.as_op().is_none() || cx.b.type_of(loaded) != cx.b.type_of(value) {
                 return;
             }
-            let flags = cx.make(O::FlagsSub, ty, &[loaded, value]);
-            let same = cx.feed(Cx::op(O::Cond, Type::Void, Cond::E.code(), &[flags]), Some(1));
-            cx.guard(same, true, snapshot);
+            cx.guard_same(loaded, value, snapshot);
             cx.equal.insert(loaded, value);
         }
     }
