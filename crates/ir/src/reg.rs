@@ -147,6 +147,8 @@ impl Cond {
     pub const NE: Cond = Cond(5);
     /// OF set.
     pub const O: Cond = Cond(0);
+    /// SF is not OF: signed less.
+    pub const L: Cond = Cond(12);
 
     /// The condition of this x86 code. `None` above 15.
     pub const fn from_code(code: u8) -> Option<Cond> {

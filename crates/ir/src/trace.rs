@@ -327,6 +327,14 @@ impl Snapshot {
             .map(|i| self.regs[i].1)
     }
 
+    /// Says what the register holds.
+    pub fn set(&mut self, reg: Reg, value: Value) {
+        match self.regs.binary_search_by_key(&reg, |(r, _)| *r) {
+            Ok(at) => self.regs[at].1 = value,
+            Err(at) => self.regs.insert(at, (reg, value)),
+        }
+    }
+
     /// The values that it refers to: those of registers, then value and base of each store.
     pub fn values(&self) -> impl Iterator<Item = Value> + '_ {
         let regs = self.regs.iter().map(|(_, value)| *value);

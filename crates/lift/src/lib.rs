@@ -16,6 +16,7 @@
 pub mod coverage;
 pub mod insn;
 mod lifter;
+mod live;
 pub mod native;
 pub mod recording;
 

@@ -13,7 +13,7 @@
 use iced_x86::{FlowControl, Instruction, OpKind};
 use redmagic_ir::{Abi, Addr, Cond, End, Reg, Snapshot, Trace, Type, Value};
 
-use crate::{Lifter, Refusal};
+use crate::{Lifter, Refusal, live};
 
 /// One step.
 #[derive(Debug, Clone, Copy)]
@@ -124,12 +124,19 @@ pub enum Stop {
 /// Lifts the steps. The trace is valid in any case: when it stops early, it exits before the step that it cannot have.
 pub fn lift_recording(steps: impl IntoIterator<Item = Step>, ending: Ending) -> (Trace, Option<Stop>) {
     let mut lifter = Lifter::new();
+    let steps: Vec<Step> = steps.into_iter().collect();
+    let flags_are_dead = live::flags_are_dead(&steps);
     for (index, step) in steps.into_iter().enumerate() {
         let result = match step {
             Step::Instruction { instruction, next } => {
                 if (0..instruction.op_count()).any(|n| instruction.op_kind(n) == OpKind::Memory) {
-                    let before = lifter.snapshot(instruction.ip());
+                    let mut before = lifter.snapshot(instruction.ip());
                     let b = lifter.builder();
+                    if flags_are_dead[index] {
+                        let nothing = b.constant(Type::Flags, 0);
+                        let undefined = b.flags_undef(nothing);
+                        before.set(Reg::FLAGS, undefined);
+                    }
                     b.origin(instruction.ip());
                     let snapshot = b.snapshot(before);
                     b.checkpoint(snapshot);

@@ -280,7 +280,8 @@ impl<'a> Cx<'a> {
     /// The result of an operation without effects on constants.
     pub fn fold_constants(&mut self, op: &Op) -> Option<Value> {
         let ty = op.result();
-        if matches!(ty, Type::Void | Type::Tuple) {
+        // A constant would have to be made where it is wanted; undefined flags are there already.
+        if matches!(ty, Type::Void | Type::Tuple) || op.code == Opcode::FlagsUndef {
             return None;
         }
         let bits = self.eval.fold(self.b.trace(), op)?;

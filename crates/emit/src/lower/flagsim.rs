@@ -67,6 +67,7 @@ impl FlagState {
         for (i, op) in trace.ops.iter().enumerate().filter(|(i, _)| plan.live[*i]) {
             if let Some(key) = flags_of(op)
                 && plan.kind[i] == Kind::Gpr
+                && !plan.is_updated(i)
             {
                 arithmetic.entry(key).or_insert(i);
             }
@@ -94,6 +95,11 @@ impl FlagState {
             if let Some((from, mask)) = found {
                 made[*from] = Some((i, mask));
                 state.result[i] = Some(Value::op(*from));
+            }
+        }
+        for (i, update) in plan.updates.iter().enumerate() {
+            if let Some((flags, _)) = update.and_then(|update| update.flags) {
+                made[i] = Some((flags, STATUS));
             }
         }
         // The flags in the processor, which of them are right, and the arithmetic that they came from.
@@ -359,7 +365,8 @@ fn clobbers(plan: &Plan<'_>, i: usize) -> bool {
     use Opcode as O;
     let op = &plan.trace.ops[i];
     match op.code {
-        O::Reg | O::Load | O::Store | O::Lea | O::Trunc | O::Zext | O::Bitcast | O::Get => false,
+        O::Store => plan.updates[i].is_some(),
+        O::Reg | O::Load | O::Lea | O::Trunc | O::Zext | O::Bitcast | O::Get => false,
         O::Put => op.ty == Type::I32,
         O::GuardTrue | O::GuardFalse => false,
         O::FAdd | O::FSub | O::FMul | O::FDiv | O::FMin | O::FMax | O::FSqrt | O::FCmp | O::FCvt | O::IntToF => false,

@@ -13,7 +13,15 @@ impl Lower<'_> {
             O::Store => {
                 let addr = op.addr().expect("a store");
                 let mem = self.address(&addr)?;
-                if op.ty == Type::V128 && addr.flags.aligned() {
+                if let Some(update) = self.plan.updates[i] {
+                    match self.imm(update.operand, op.ty.bytes()) {
+                        Some(imm) => self.asm.alu_imm(update.kind, op.ty.bytes(), mem.into(), imm)?,
+                        None => {
+                            let r = self.get(update.operand)?;
+                            self.asm.alu_store(update.kind, op.ty.bytes(), mem, r)?;
+                        }
+                    }
+                } else if op.ty == Type::V128 && addr.flags.aligned() {
                     let r = self.get(op.args[0])?;
                     self.asm.ins(Ins::of(0x29), r.number(), mem.into(), &[])?; // movaps
                 } else {

@@ -4,6 +4,7 @@
 //! Values have dense numbers ([`Id`]): operations, then entry registers that no `reg` reads, then constants.
 //! Operation `i` is at position `i + 1`; position 0 is before the trace, and [`Plan::end`] is its end.
 
+mod updates;
 mod uses;
 
 use std::collections::HashSet;
@@ -15,6 +16,7 @@ use super::LowerError;
 use super::encode::R;
 use super::flagsim::FlagState;
 use crate::copy::Start;
+use updates::Update;
 
 /// The number of a value.
 pub(super) type Id = usize;
@@ -138,6 +140,10 @@ pub(super) struct Plan<'a> {
     pub tested: Vec<bool>,
     /// Phis that begin as the stack pointer, but go on as something else.
     moving: HashSet<usize>,
+    /// By operation: a store that is one instruction with what is stored.
+    pub updates: Vec<Option<Update>>,
+    /// By operation: what is part of such a store.
+    updated: Vec<bool>,
 }
 
 pub(super) const NONE: u32 = u32::MAX;
@@ -174,6 +180,8 @@ impl<'a> Plan<'a> {
             valued: vec![false; n],
             tested: vec![false; n],
             moving: HashSet::new(),
+            updates: vec![None; n],
+            updated: vec![false; n],
         };
         plan.mark_live();
         for (i, op) in trace.ops.iter().enumerate() {
@@ -201,7 +209,13 @@ impl<'a> Plan<'a> {
         for i in 0..trace.constants.len() {
             plan.kind[n + Reg::COUNT + i] = Kind::Constant;
         }
-        plan.flags = FlagState::simulate(&plan);
+        plan.find_updates();
+        loop {
+            plan.flags = FlagState::simulate(&plan);
+            if !plan.drop_updates() {
+                break;
+            }
+        }
         plan.entry_flags = start == Start::Exit && plan.wants_entry_flags();
         plan.walk_back();
         Ok(plan)

@@ -479,6 +479,9 @@ impl Generator {
     }
 
     fn memory(&mut self, r: &mut Random) {
+        if r.one_in(4) {
+            return self.update(r);
+        }
         let ty = *r.pick(&types::STORABLE.iter().collect::<Vec<_>>());
         let write = r.one_in(2);
         let mut addr = self.place(r, write);

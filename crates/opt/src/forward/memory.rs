@@ -103,7 +103,7 @@ pub struct MemoryState {
     saved: Vec<((u64, u64), Root)>,
     /// How often what a pair of roots kept known was of use: in the loop, if there is one.
     useful: FxHashMap<(u64, u64), usize>,
-    /// How many guards a pair of roots has, in the loop if there is one.
+    /// How many uses the guards of a pair of roots must be good for, in the loop if there is one.
     made: FxHashMap<(u64, u64), usize>,
     /// Pairs of roots that are not worth a guard; `None`: none is.
     pub(crate) denied: Option<FxHashSet<(u64, u64)>>,
@@ -292,9 +292,6 @@ impl Root {
     }
 }
 
-/// How many uses of what is known a guard against overlap must be good for.
-const WORTH: usize = 4;
-
 impl MemoryState {
     /// Nothing is known any more.
     pub fn forget(&mut self) {
@@ -344,11 +341,11 @@ impl MemoryState {
             .map(|known| known.value)
     }
 
-    /// The pairs of roots whose guards cost more than they save. A guard is three or four instructions; a use of what is
+    /// The pairs of roots whose guards cost more than they save. A guard is two to four instructions; a use of what is
     /// known saves a load, and as a rule guards on what was loaded. A pair without guards in the loop costs nothing there.
     pub(crate) fn useless(&self) -> FxHashSet<(u64, u64)> {
         let uses = |pair: &(u64, u64)| self.useful.get(pair).copied().unwrap_or(0);
-        let needed = |pair: &(u64, u64)| self.made.get(pair).map_or(1, |guards| guards * WORTH);
+        let needed = |pair: &(u64, u64)| self.made.get(pair).copied().unwrap_or(1);
         let pairs = self.saved.iter().map(|(pair, _)| *pair);
         pairs.filter(|pair| uses(pair) < needed(pair)).collect()
     }

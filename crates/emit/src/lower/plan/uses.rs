@@ -42,6 +42,9 @@ impl Plan<'_> {
         use Opcode as O;
         let op = &self.trace.ops[i];
         let position = i as u32 + 1;
+        if self.is_updated(i) {
+            return;
+        }
         match op.code {
             O::Reg | O::Get => return,
             O::LoopHead => {
@@ -109,9 +112,12 @@ impl Plan<'_> {
         use Opcode as O;
         let op = &self.trace.ops[i];
         let size = op.ty.bytes();
-        for (at, value) in op.operands().iter().copied().enumerate() {
+        for (at, mut value) in op.operands().iter().copied().enumerate() {
             if value.is_none() {
                 continue;
+            }
+            if let Some(update) = self.updates[i].filter(|_| at == 0) {
+                value = update.operand;
             }
             let how = match (op.code, at) {
                 (O::GuardTrue | O::GuardFalse | O::Select, 0) => How::Condition,

@@ -8,6 +8,63 @@ use crate::emit::NATIVES;
 use crate::random::Random;
 
 impl Generator {
+    /// Something added to what memory holds, as compilers do it in one instruction; its flags decide, often.
+    pub(super) fn update(&mut self, r: &mut Random) {
+        let ty = *r.pick(&[Type::I8, Type::I16, Type::I32, Type::I64, Type::I64]);
+        let addr = self.place(r, false);
+        let old = self.b.load(ty, addr);
+        let operand = if r.one_in(2) {
+            self.b.constant(ty, u128::from(1 + r.below(3)))
+        } else {
+            self.value(r, ty)
+        };
+        let negative = self
+            .b
+            .trace()
+            .constant(operand)
+            .map(|bits| bits.wrapping_neg() & ty.mask());
+        let (sum, flags) = match (r.below(8), negative) {
+            (0..4, Some(negative)) => {
+                let negative = self.b.constant(ty, negative);
+                (self.b.add(ty, old, negative), self.b.flags_sub(ty, old, operand))
+            }
+            (0..2, _) => (self.b.sub(ty, old, operand), self.b.flags_sub(ty, old, operand)),
+            (2..5, _) => (self.b.add(ty, operand, old), self.b.flags_add(ty, old, operand)),
+            (5, _) => (self.b.add(ty, old, operand), self.b.flags_add(ty, old, operand)),
+            (6, _) => {
+                let sum = self.b.xor(ty, operand, old);
+                (sum, self.b.flags_logic(ty, sum))
+            }
+            _ => {
+                let sum = self.b.and(ty, old, operand);
+                (sum, self.b.flags_logic(ty, sum))
+            }
+        };
+        if r.one_in(6) {
+            self.memory(r);
+        }
+        let to = if r.one_in(8) { self.place(r, true) } else { addr };
+        self.b.store(ty, sum, to);
+        if r.one_in(6) {
+            self.common(r);
+        }
+        if !r.one_in(3) {
+            let code = Cond::from_code(r.below(16) as u8).expect("below 16");
+            let cond = self.b.cond(code, flags);
+            let mut snapshot = self.snapshot(r);
+            if r.one_in(2) {
+                snapshot.set(Reg::FLAGS, flags);
+            }
+            let snapshot = self.b.snapshot(snapshot);
+            self.b.guard(cond, r.one_in(2), snapshot);
+        }
+        for value in [old, sum, flags] {
+            if r.one_in(6) {
+                self.values.push(value);
+            }
+        }
+    }
+
     pub(super) fn finish_loop(mut self, r: &mut Random, size: usize) -> Made {
         let calls = self.mix.calls != 0;
         let mut inits = Vec::new();

@@ -4,6 +4,9 @@
 //! `a - b + al - 1` is below `al + bl - 1`, all modulo 2^64. The ranges are those of all accesses to a root ([`Extents`]), so
 //! that one comparison does for all.
 //!
+//! An object is rarely near the native stack or the program's image, and mostly on the same side of them. That its address is
+//! below (or above) a fixed distance from the stack pointer says the same in an instruction, whatever is accessed of it ([`Side`]).
+//!
 //! An element of an array is at a different place in every turn of a loop. Where a guard has shown that its index is below a
 //! limit, the range is the whole array up to that limit; its comparison is of values that the loop does not change, and
 //! stands before it.
@@ -11,7 +14,7 @@
 use redmagic_ir::{Cond, MemFlags, Op, Opcode as O, Trace, Type, Value};
 use rustc_hash::FxHashMap;
 
-use super::{Fact, Place, Root, from_stack, is_private_root, place};
+use super::{Fact, Place, Root, from_stack, is_private_root, is_stack_pointer, place};
 use crate::cx::Cx;
 use crate::forward::fold::significant_bits;
 
@@ -208,19 +211,26 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     let both_constant = |root: &Root| root.index.is_none() && cx.int(root.base).is_some();
     let constants = both_constant(&place.root) && both_constant(other);
     let pair = (from, to);
-    let guarded = !cx.memory.straight || from_stack(cx, &place.root) || from_stack(cx, other);
+    let plain = (Span::plain(place.root, start, end), Span::plain(*other, lo, hi));
+    let by_order = Side::of(cx, &plain.0, &plain.1).is_some();
+    let guarded = !cx.memory.straight || by_order || from_stack(cx, &place.root) || from_stack(cx, other);
     let denied = cx.memory.denied.as_ref().is_none_or(|denied| denied.contains(&pair));
     let may_guard = guarded && !denied && cx.checkpoint.is_some() && cx.memory.guards < MOST_GUARDS;
     if !constants && !may_guard {
         return false;
     }
     // Whole arrays are best: then nothing of it changes with the index.
-    let plain = (Span::plain(place.root, start, end), Span::plain(*other, lo, hi));
     let arrays = (
         Span::array(cx, &place.root, start, end).unwrap_or(plain.0),
         Span::array(cx, other, lo, hi).unwrap_or(plain.1),
     );
-    let Some((a, b)) = [arrays, plain].into_iter().find(|(a, b)| seen_apart(cx, a, b)) else {
+    // In a straight trace nothing is made before it, and where an object is takes a single comparison.
+    let ways = if cx.memory.straight && by_order {
+        [plain, arrays]
+    } else {
+        [arrays, plain]
+    };
+    let Some((a, b)) = ways.into_iter().find(|(a, b)| seen_apart(cx, a, b)) else {
         return false;
     };
     if constants {
@@ -233,15 +243,20 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
             if let Some(guards) = &mut cx.memory.in_loop {
                 guards.push((a, b));
             }
-            *cx.memory.made.entry(pair).or_insert(0) += 1;
+            *cx.memory.made.entry(pair).or_insert(0) += if Side::of(cx, &a, &b).is_some() { 2 } else { 4 };
         }
     }
     cx.memory.saved.push((pair, *other));
-    cx.memory.facts.add(Fact {
-        at: cx.b.len(),
-        a: (place.root, start, end),
-        b: (*other, lo, hi),
-    });
+    let at = cx.b.len();
+    let fact = Side::of(cx, &a, &b).map_or(
+        Fact {
+            at,
+            a: (place.root, start, end),
+            b: (*other, lo, hi),
+        },
+        |side| side.fact(at),
+    );
+    cx.memory.facts.add(fact);
     true
 }
 
@@ -287,8 +302,142 @@ pub(crate) enum Compared {
     Guarded,
 }
 
+/// Where an object is, seen from something that is far away from it: it stays there, most likely.
+struct Side {
+    /// What it is seen from.
+    from: Anchor,
+    /// The object.
+    object: Root,
+    /// Whether the object is below.
+    below: bool,
+    /// Whether the object is the second of the two ranges.
+    second: bool,
+}
+
+/// What objects are seen from.
+#[derive(Clone, Copy)]
+enum Anchor {
+    /// The native stack: the stack pointer at the entry.
+    Stack(Value),
+    /// A constant.
+    Constant(Root, u64),
+}
+
+/// How near two things may be to be told apart by their order: blocks of a heap, and stacks of threads and coroutines, can
+/// be on either side of each other.
+const NEAR: u64 = 1 << 33;
+
+/// What is between an object and what it is seen from, at least: [`REACH`] of both. Addresses are compared with their
+/// signs, so that nothing wraps around: those of a program are positive, and an access to any other faults.
+const GAP: i64 = 2 * REACH;
+
+/// How far the accesses to either may reach in the other's direction.
+const REACH: i64 = 1 << 14;
+
+/// The ranges of addresses in which constants are as one: a power of two.
+const REGION: u64 = 1 << 30;
+
+impl Side {
+    fn of(cx: &Cx<'_>, a: &Span, b: &Span) -> Option<Side> {
+        let stack = |span: &Span| {
+            let base = span.root.only_base().filter(|base| is_stack_pointer(cx, *base))?;
+            Some(Anchor::Stack(base))
+        };
+        let constant = |span: &Span| {
+            let address = cx.int(span.root.only_base()?)?;
+            Some(Anchor::Constant(span.root, address))
+        };
+        let (from, object, second) = match (stack(a), stack(b)) {
+            (Some(stack), None) => (stack, b, true),
+            (None, Some(stack)) => (stack, a, false),
+            (None, None) => match (constant(a), constant(b)) {
+                (Some(constant), None) => (constant, b, true),
+                (None, Some(constant)) => (constant, a, false),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let reaches = |span: &Span| span.count.is_none() && span.from >= -REACH && span.from + span.length <= REACH;
+        let anchor = match from {
+            Anchor::Stack(pointer) => cx.seen(pointer)? as u64,
+            Anchor::Constant(_, address) => address,
+        };
+        let seen = seen_root(cx, &object.root)?;
+        let far = anchor.abs_diff(seen) >= NEAR;
+        (far && reaches(a) && reaches(b)).then_some(Side {
+            from,
+            object: object.root,
+            below: seen < anchor,
+            second,
+        })
+    }
+
+    /// The condition that it is not there.
+    fn elsewhere(&self, cx: &mut Cx<'_>) -> Value {
+        let gap = if self.below { -GAP } else { GAP };
+        // Constants go by their regions, so that a comparison does for all of one.
+        let edge = |constant: u64, above: bool| (constant & !(REGION - 1)) + if above { REGION } else { 0 };
+        let limit = match self.from {
+            Anchor::Stack(pointer) => {
+                let gap = cx.b.int(Type::I64, gap as u64);
+                cx.make(O::Add, Type::I64, &[pointer, gap])
+            }
+            Anchor::Constant(_, address) => {
+                let limit = edge(address, !self.below).wrapping_add_signed(gap);
+                cx.b.int(Type::I64, limit)
+            }
+        };
+        let mut object = address(cx, &self.object);
+        if let Some(constant) = cx.int(object) {
+            object = cx.b.int(Type::I64, edge(constant, self.below));
+        }
+        let (low, high) = if self.below { (object, limit) } else { (limit, object) };
+        let flags = cx.make(O::FlagsSub, Type::I64, &[high, low]);
+        cx.feed(Cx::op(O::Cond, Type::Void, Cond::L.code(), &[flags]), Some(0))
+    }
+
+    /// What does not overlap when it is there: more than was asked for.
+    fn fact(&self, at: usize) -> Fact {
+        // As far as they reach towards each other, and any distance away.
+        let away = 1 << 20;
+        let (object, from) = if self.below {
+            ((-away, REACH), (-REACH, away))
+        } else {
+            ((-REACH, away), (-away, REACH))
+        };
+        let root = match self.from {
+            Anchor::Stack(pointer) => Root::plain(pointer),
+            Anchor::Constant(root, _) => root,
+        };
+        let object = (self.object, object.0, object.1);
+        let from = (root, from.0, from.1);
+        let (a, b) = if self.second { (from, object) } else { (object, from) };
+        Fact { at, a, b }
+    }
+}
+
 /// Guards that two ranges do not overlap.
 pub(crate) fn compare(cx: &mut Cx<'_>, a: &Span, b: &Span) -> Compared {
+    let below = match Side::of(cx, a, b) {
+        Some(side) => side.elsewhere(cx),
+        None => overlapping(cx, a, b),
+    };
+    match cx.int(below) {
+        Some(0) => Compared::Apart,
+        Some(_) => Compared::Overlap,
+        None => {
+            let Some(snapshot) = cx.checkpoint.clone() else {
+                return Compared::Overlap;
+            };
+            cx.memory.guards += 1;
+            cx.guard(below, false, snapshot);
+            Compared::Guarded
+        }
+    }
+}
+
+/// The condition that two ranges overlap.
+fn overlapping(cx: &mut Cx<'_>, a: &Span, b: &Span) -> Value {
     let a_start = address(cx, &a.root);
     let b_start = address(cx, &b.root);
     let difference = cx.make(O::Sub, Type::I64, &[a_start, b_start]);
@@ -307,19 +456,7 @@ pub(crate) fn compare(cx: &mut Cx<'_>, a: &Span, b: &Span) -> Compared {
         bound = cx.make(O::Add, Type::I64, &[bound, bytes]);
     }
     let flags = cx.make(O::FlagsSub, Type::I64, &[sum, bound]);
-    let below = cx.feed(Cx::op(O::Cond, Type::Void, Cond::B.code(), &[flags]), Some(0));
-    match cx.int(below) {
-        Some(0) => Compared::Apart,
-        Some(_) => Compared::Overlap,
-        None => {
-            let Some(snapshot) = cx.checkpoint.clone() else {
-                return Compared::Overlap;
-            };
-            cx.memory.guards += 1;
-            cx.guard(below, false, snapshot);
-            Compared::Guarded
-        }
-    }
+    cx.feed(Cx::op(O::Cond, Type::Void, Cond::B.code(), &[flags]), Some(0))
 }
 
 /// The address of a root when it was recorded.
