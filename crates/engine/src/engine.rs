@@ -39,11 +39,15 @@ const SOON: i32 = 128;
 /// What an exit's counter is set to by a thread that parks and gets no answer.
 const EXIT_AGAIN: u32 = 256;
 
-/// Instructions of a side trace shorter than this are not worth a compare of statistics;
-/// the bound on how far back-off doubles.
 /// Microseconds that the turns of a loop before it is hot take, about.
 const TURNS_US: u64 = 50;
+
+/// How far back-off doubles, at most.
 const MAX_BACKOFF_SHIFT: u64 = 12;
+
+/// How many recordings that began in the last turn of their loop count as one that failed: that is bad luck, and with a
+/// short loop it is frequent.
+const LEFT_IS_ABORT: u64 = 4;
 
 /// A thread asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -275,6 +279,18 @@ impl Engine {
     /// The counter of an anchor after `aborts` aborted recordings.
     fn hot_loop(&self, aborts: u64) -> i32 {
         let turns = self.params.hotloop << aborts.min(MAX_BACKOFF_SHIFT);
+        i32::try_from(turns.saturating_mul(LOOP_WEIGHT as u64))
+            .unwrap_or(NEVER)
+            .min(NEVER)
+    }
+
+    /// The same after `left` recordings of a loop that ended meanwhile. A program that does the same over and over would ask
+    /// in the same turn again: how often it has to come round is different each time (LuaJIT has a random part in its penalty
+    /// for that reason; here it is always the same sequence, so that runs can be repeated).
+    fn hot_after_left(&self, aborts: u64, left: u64) -> i32 {
+        let turns = (self.params.hotloop << aborts.min(MAX_BACKOFF_SHIFT)).min(NEVER as u64);
+        let scattered = left.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let turns = turns + scattered % (turns / 4 + 16);
         i32::try_from(turns.saturating_mul(LOOP_WEIGHT as u64))
             .unwrap_or(NEVER)
             .min(NEVER)
@@ -563,12 +579,17 @@ impl Engine {
                 let maxtries = self.params.maxtries;
                 let anchor = self.graph.anchor(key, job.api);
                 anchor.last_abort = Some(reason);
-                *anchor.reasons.entry(reason).or_default() += 1;
-                anchor.aborts += u64::from(counts);
+                let times = anchor.reasons.entry(reason).or_default();
+                *times += 1;
+                let times = *times;
+                let left = reason == Abort::LoopLeft;
+                anchor.aborts += u64::from(counts && (!left || times.is_multiple_of(LEFT_IS_ABORT)));
                 let aborts = anchor.aborts;
                 if aborts >= maxtries {
                     anchor.state = AnchorState::Blacklisted;
                     self.set_hotness(key.id, NEVER);
+                } else if left {
+                    self.set_hotness(key.id, self.hot_after_left(aborts, times));
                 } else {
                     self.set_hotness(key.id, self.hot_loop(aborts));
                 }

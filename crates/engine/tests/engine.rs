@@ -108,6 +108,32 @@ fn failures_back_off_and_end_on_the_blacklist() {
 }
 
 #[test]
+fn a_loop_that_ended_meanwhile_is_tried_again_in_other_turns() {
+    let mut world = World::new(Params {
+        maxtries: 2,
+        hotloop: 1000,
+        ..Params::default()
+    });
+    let mut turns = Vec::new();
+    for _ in 0..7 {
+        let job = record(&mut world, anchor(key(1)));
+        world.fail(&job, Abort::LoopLeft);
+        turns.push(world.hotness(key(1).id) / 8);
+    }
+    // Three at the first threshold, and the others at twice as much.
+    assert!(turns[..3].iter().all(|turns| (1000..1300).contains(turns)), "{turns:?}");
+    assert!(turns[3..].iter().all(|turns| (2000..2600).contains(turns)), "{turns:?}");
+    // In every phase of a short loop sooner or later.
+    let mut phases: Vec<i32> = turns.iter().map(|turns| turns % 4).collect();
+    phases.sort_unstable();
+    phases.dedup();
+    assert!(phases.len() > 2, "{turns:?}");
+    let job = record(&mut world, anchor(key(1)));
+    world.fail(&job, Abort::LoopLeft);
+    assert_eq!(world.engine.graph().anchors[&key(1)].state, AnchorState::Blacklisted);
+}
+
+#[test]
 fn what_was_learnt_makes_the_next_try_free() {
     let mut world = World::new(Params {
         maxtries: 1,

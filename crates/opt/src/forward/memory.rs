@@ -16,6 +16,7 @@
 
 mod across;
 mod apart;
+mod worth;
 
 pub(crate) use across::{drop_below, forget, leave_frames};
 pub use apart::Extents;
@@ -65,7 +66,7 @@ pub struct Known {
     value: Value,
     /// Whether it was there when the loop was entered: its number among those.
     head: Option<usize>,
-    /// How many of [`MemoryState::saved`] have kept it known, from the front.
+    /// When that was, as [`worth::Worth::now`] has it.
     born: usize,
     /// Whether no store reaches it.
     unwritten: bool,
@@ -99,12 +100,8 @@ pub struct MemoryState {
     guards: usize,
     /// What was shown not to overlap.
     pub(crate) facts: Facts,
-    /// The guards that kept something known, in order: the recorded addresses of both roots, and the root that was kept.
-    saved: Vec<((u64, u64), Root)>,
-    /// How often what a pair of roots kept known was of use: in the loop, if there is one.
-    useful: FxHashMap<(u64, u64), usize>,
-    /// How many uses the guards of a pair of roots must be good for, in the loop if there is one.
-    made: FxHashMap<(u64, u64), usize>,
+    /// What they cost, and are good for.
+    worth: worth::Worth,
     /// Pairs of roots that are not worth a guard; `None`: none is.
     pub(crate) denied: Option<FxHashSet<(u64, u64)>>,
     /// Indices that guards have shown to be below a limit.
@@ -304,9 +301,7 @@ impl MemoryState {
     pub fn enter_loop(&mut self, without: &FxHashSet<(Place, Value)>) {
         self.head.clear();
         self.used.clear();
-        // From here on it is the loop that counts.
-        self.useful.clear();
-        self.made.clear();
+        self.worth.enter_loop();
         for root in &self.order {
             let Some(entries) = self.known.get_mut(root) else {
                 continue;
@@ -341,13 +336,9 @@ impl MemoryState {
             .map(|known| known.value)
     }
 
-    /// The pairs of roots whose guards cost more than they save. A guard is two to four instructions; a use of what is
-    /// known saves a load, and as a rule guards on what was loaded. A pair without guards in the loop costs nothing there.
+    /// The pairs of roots whose guards cost more than they save.
     pub(crate) fn useless(&self) -> FxHashSet<(u64, u64)> {
-        let uses = |pair: &(u64, u64)| self.useful.get(pair).copied().unwrap_or(0);
-        let needed = |pair: &(u64, u64)| self.made.get(pair).copied().unwrap_or(1);
-        let pairs = self.saved.iter().map(|(pair, _)| *pair);
-        pairs.filter(|pair| uses(pair) < needed(pair)).collect()
+        self.worth.useless()
     }
 
     /// What is known was of use.
@@ -355,11 +346,7 @@ impl MemoryState {
         if let Some(head) = known.head {
             self.used.insert(head);
         }
-        for (pair, kept) in &self.saved[known.born..] {
-            if kept == root {
-                *self.useful.entry(*pair).or_insert(0) += 1;
-            }
-        }
+        self.worth.used(root, known.born);
     }
 
     pub(crate) fn add(&mut self, place: &Place, value: Value, flags: MemFlags) {
@@ -375,7 +362,7 @@ impl MemoryState {
             size: place.size,
             value,
             head: None,
-            born: self.saved.len(),
+            born: self.worth.now(),
             unwritten: flags.is_unwritten(),
             saved: flags.is_saved(),
             survived: None,

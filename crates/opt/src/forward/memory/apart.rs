@@ -21,6 +21,10 @@ use crate::forward::fold::significant_bits;
 /// Most guards against overlap in one trace.
 const MOST_GUARDS: usize = 1024;
 
+/// What a guard costs, in instructions: by the order of two objects, and by their ranges.
+const ORDER: f64 = 1.5;
+const OVERLAP: f64 = 3.5;
+
 /// `index + offset` is below `limit`, unsigned.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bound {
@@ -179,7 +183,7 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     let range = (place.root, start, start + i64::from(place.size));
     if cx.memory.facts.ranges_apart(cx.b.len(), range, (*other, lo, hi)) {
         if let (Some(from), Some(to)) = (seen_root(cx, &place.root), seen_root(cx, other)) {
-            cx.memory.saved.push(((from, to), *other));
+            cx.memory.worth.kept((from, to), *other);
         }
         return true;
     }
@@ -243,10 +247,11 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
             if let Some(guards) = &mut cx.memory.in_loop {
                 guards.push((a, b));
             }
-            *cx.memory.made.entry(pair).or_insert(0) += if Side::of(cx, &a, &b).is_some() { 2 } else { 4 };
+            let cost = if Side::of(cx, &a, &b).is_some() { ORDER } else { OVERLAP };
+            cx.memory.worth.guarded(pair, cost);
         }
     }
-    cx.memory.saved.push((pair, *other));
+    cx.memory.worth.kept(pair, *other);
     let at = cx.b.len();
     let fact = Side::of(cx, &a, &b).map_or(
         Fact {

@@ -1,0 +1,202 @@
+//! Which guards against overlap are worth what they cost.
+//!
+//! In a trial everything is guarded that can be, and it is noted which guards a use of what is known relied on: those that
+//! kept it known since it was loaded or stored. A use saves a load, and as a rule what was computed and guarded from it; when
+//! any of its guards is missing, it is lost. So its gain is shared among its guards, as they cost, and those that do not earn
+//! their cost are taken away, with the uses that relied on them, until all that are left do.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::Root;
+
+/// Two objects, by the addresses that their roots had when they were recorded.
+pub(super) type Pair = (u64, u64);
+
+/// What a use is worth, in instructions: the load. What follows from it is worth as much again, but the registers that hold
+/// what is known are not free either; from a half to three, this one leaves the fewest instructions in loops of Lua.
+const GAIN: f64 = 1.0;
+
+/// Most notes on uses. What comes later counts for nothing.
+const MOST: usize = 1 << 18;
+
+/// What guards cost, and are good for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Worth {
+    /// The pairs by number.
+    pairs: Vec<Pair>,
+    numbers: FxHashMap<Pair, u32>,
+    /// By root: the pairs that have kept something known there, with the time when each did last.
+    kept: FxHashMap<Root, Vec<(u32, usize)>>,
+    /// How often something was kept.
+    now: usize,
+    /// The pairs that each use relied on, one after the other, and where those of each end.
+    relied_on: Vec<u32>,
+    ends: Vec<u32>,
+    /// By pair: instructions, in the loop if there is one.
+    costs: FxHashMap<u32, f64>,
+}
+
+impl Worth {
+    fn number(&mut self, pair: Pair) -> u32 {
+        *self.numbers.entry(pair).or_insert_with(|| {
+            self.pairs.push(pair);
+            self.pairs.len() as u32 - 1
+        })
+    }
+
+    /// The time.
+    pub(super) fn now(&self) -> usize {
+        self.now
+    }
+
+    /// What is known at `root` was kept, since the pair does not overlap.
+    pub(super) fn kept(&mut self, pair: Pair, root: Root) {
+        let number = self.number(pair);
+        self.now += 1;
+        let kept = self.kept.entry(root).or_default();
+        match kept.iter_mut().find(|(other, _)| *other == number) {
+            Some((_, last)) => *last = self.now,
+            None => kept.push((number, self.now)),
+        }
+    }
+
+    /// A guard was put in.
+    pub(super) fn guarded(&mut self, pair: Pair, instructions: f64) {
+        let number = self.number(pair);
+        *self.costs.entry(number).or_default() += instructions;
+    }
+
+    /// What has been known at `root` since `born` was of use.
+    pub(super) fn used(&mut self, root: &Root, born: usize) {
+        let Some(kept) = self.kept.get(root).filter(|_| self.relied_on.len() < MOST) else {
+            return;
+        };
+        let before = self.relied_on.len();
+        let since = kept.iter().filter(|(_, last)| *last > born);
+        self.relied_on.extend(since.map(|(pair, _)| *pair));
+        if self.relied_on.len() > before {
+            self.ends.push(self.relied_on.len() as u32);
+        }
+    }
+
+    /// From here on it is the loop that costs. What is of use in the first iteration is so in every one: the loop is made
+    /// from what is left of the first.
+    pub(super) fn enter_loop(&mut self) {
+        self.costs.clear();
+    }
+
+    /// The pairs that are not worth their guards.
+    pub(super) fn useless(&self) -> FxHashSet<Pair> {
+        let costs: Vec<f64> = (0..self.pairs.len() as u32)
+            .map(|pair| self.costs.get(&pair).copied().unwrap_or(0.0))
+            .collect();
+        let mut alive = vec![true; self.pairs.len()];
+        loop {
+            let mut gains = vec![0.0; self.pairs.len()];
+            let mut from = 0;
+            for end in &self.ends {
+                let use_of = &self.relied_on[from..*end as usize];
+                from = *end as usize;
+                if !use_of.iter().all(|pair| alive[*pair as usize]) {
+                    continue;
+                }
+                let all: f64 = use_of.iter().map(|pair| costs[*pair as usize]).sum();
+                for pair in use_of.iter().map(|pair| *pair as usize) {
+                    // What costs nothing need only be of some use.
+                    let share = if costs[pair] == 0.0 { 1.0 } else { costs[pair] / all };
+                    gains[pair] += GAIN * share;
+                }
+            }
+            let mut changed = false;
+            for pair in 0..alive.len() {
+                if alive[pair] && (gains[pair] < costs[pair] || gains[pair] == 0.0) {
+                    alive[pair] = false;
+                    changed = true;
+                }
+            }
+            if !changed {
+                break;
+            }
+        }
+        let dead = self.pairs.iter().zip(&alive).filter(|(_, alive)| !**alive);
+        dead.map(|(pair, _)| *pair).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redmagic_ir::Value;
+
+    use super::*;
+
+    fn root(number: usize) -> Root {
+        Root::plain(Value::op(number))
+    }
+
+    #[test]
+    fn what_earns_its_cost_stays() {
+        let mut worth = Worth::default();
+        worth.guarded((1, 2), 3.5);
+        worth.kept((1, 2), root(0));
+        for _ in 0..3 {
+            worth.used(&root(0), 0);
+        }
+        assert!(worth.useless().contains(&(1, 2)));
+        worth.used(&root(0), 0);
+        assert!(worth.useless().is_empty());
+    }
+
+    #[test]
+    fn what_is_known_only_since_relies_on_nothing() {
+        let mut worth = Worth::default();
+        worth.guarded((1, 2), 1.5);
+        worth.kept((1, 2), root(0));
+        let born = worth.now();
+        for _ in 0..9 {
+            worth.used(&root(0), born);
+        }
+        assert!(worth.useless().contains(&(1, 2)));
+        // Until it is kept again.
+        worth.kept((1, 2), root(0));
+        worth.used(&root(0), born);
+        worth.used(&root(0), born);
+        assert!(worth.useless().is_empty());
+    }
+
+    #[test]
+    fn guards_share_the_gain_and_fall_together() {
+        let mut worth = Worth::default();
+        for pair in [(1, 2), (1, 3)] {
+            worth.guarded(pair, 1.5);
+            worth.kept(pair, root(0));
+        }
+        // Two uses would pay for one of them, not for both.
+        worth.used(&root(0), 0);
+        worth.used(&root(0), 0);
+        assert_eq!(worth.useless().len(), 2);
+        worth.used(&root(0), 0);
+        assert!(worth.useless().is_empty());
+        // One that another root would pay for cannot be had without one that nothing else pays for.
+        worth.guarded((1, 4), 100.0);
+        worth.kept((1, 4), root(1));
+        worth.kept((1, 2), root(1));
+        for _ in 0..20 {
+            worth.used(&root(1), 0);
+        }
+        assert!(worth.useless().contains(&(1, 4)));
+        assert!(!worth.useless().contains(&(1, 2)));
+    }
+
+    #[test]
+    fn in_a_loop_what_stands_before_it_is_free() {
+        let mut worth = Worth::default();
+        worth.guarded((1, 2), 3.5);
+        worth.kept((1, 2), root(0));
+        worth.used(&root(0), 0);
+        worth.enter_loop();
+        assert!(worth.useless().is_empty());
+        // But not what is of no use at all.
+        worth.kept((1, 5), root(0));
+        assert!(worth.useless().contains(&(1, 5)));
+    }
+}
