@@ -14,7 +14,7 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, acc
 use redmagic_engine::Params;
 use redmagic_proto::message::{Hello, Layout};
 use redmagic_proto::{MAGIC, PROTOCOL_VERSION};
-use redmagic_tracee::maps::Maps;
+use redmagic_tracee::maps::{Maps, Region};
 use redmagic_tracee::process::{self, Status};
 use redmagic_tracee::syscall::Remote;
 use redmagic_tracee::thread::Options;
@@ -70,16 +70,19 @@ pub fn attach(
     if status.tgid != pid || matches!(status.state, 'Z' | 'X') {
         return Err(Refusal::NoProcess(pid).into());
     }
+    // Looking for the shim and making the regions takes milliseconds, for which the program need not stand still.
+    let early = prepare(pid, params, save_recordings.clone());
     // Permission first: without it not even the maps can be read, and the refusal would
     // name the wrong cause.
     let mut threads = process::stop_all(pid, Options::default()).map_err(Refusal::from)?;
-    let maps = Maps::read(pid).map_err(Refusal::from)?;
-    let shim = Shim::find(pid, &maps)?;
+    let (session, files) = match early.ok().filter(|(session, _)| is_still_so(session)) {
+        Some(prepared) => prepared,
+        None => prepare(pid, params, save_recordings)?,
+    };
     let memory = redmagic_tracee::memory::Memory::new(pid);
-    if memory.read_u64(shim.page).map_err(Refusal::from)? != 0 {
+    if memory.read_u64(session.shim.page).map_err(Refusal::from)? != 0 {
         return Err(Refusal::Attached(pid).into());
     }
-    let (session, files) = prepare_session(shim, &maps, params, save_recordings)?;
     let name = private_name("attach");
     let listening = listener(&name)?;
     let thread = threads
@@ -94,6 +97,30 @@ pub fn attach(
     session.open_channel().map_err(Refusal::from)?;
     drop(threads);
     Ok(Arc::new(session))
+}
+
+/// Finds the shim and makes a session for it.
+fn prepare(
+    pid: i32,
+    params: &Params,
+    save_recordings: Option<std::path::PathBuf>,
+) -> Result<(Session, [OwnedFd; 3]), HandshakeError> {
+    let maps = Maps::read(pid).map_err(Refusal::from)?;
+    let shim = Shim::find(pid, &maps)?;
+    prepare_session(shim, &maps, params, save_recordings)
+}
+
+/// Whether what was prepared while the program ran fits it now that it is stopped: it may have called exec, or mapped
+/// something where the regions are to be.
+fn is_still_so(session: &Session) -> bool {
+    let (shim, layout) = (&session.shim, &session.layout);
+    let same = Shim::read(shim.pid, shim.descriptor).is_ok_and(|now| now == *shim);
+    let range = layout.control..layout.code + layout.code_bytes;
+    let free = Maps::read(shim.pid).is_ok_and(|maps| {
+        let taken = |region: &Region| region.start < range.end && range.start < region.end;
+        !maps.regions().iter().any(taken)
+    });
+    same && free
 }
 
 fn inject(

@@ -75,7 +75,7 @@ pub enum Refusal {
 }
 
 /// The shim of a target: the descriptor's addresses.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shim {
     /// The process.
     pub pid: i32,
@@ -112,7 +112,7 @@ impl Shim {
         if process::is_32_bit(pid).map_err(|e| gone(pid, e))? {
             return Err(Refusal::ThirtyTwoBit(pid));
         }
-        for image in Image::all(pid, maps) {
+        for image in Image::each(pid, maps) {
             for note in image.notes_named(NOTE_NAME).filter(|n| n.kind == NOTE_TYPE) {
                 let (Some(address), Some(offset), Some(version)) =
                     (note.address, note.desc.first_chunk::<8>(), note.desc.get(8..12))

@@ -99,17 +99,28 @@ impl Image {
 
     /// Every ELF file mapped executable in the process. Files that are no ELF files, or cannot be read, are left out.
     pub fn all(pid: i32, maps: &Maps) -> Vec<Self> {
-        let mut images: Vec<Image> = Vec::new();
-        for region in maps.regions().iter().filter(|r| r.perms.exec && r.is_file()) {
-            if images.iter().any(|image| image.range.contains(&region.start)) {
-                continue;
+        Image::each(pid, maps).collect()
+    }
+
+    /// The same, each read when it is asked for.
+    pub fn each(pid: i32, maps: &Maps) -> impl Iterator<Item = Self> {
+        let regions = maps.regions().iter().filter(|r| r.perms.exec && r.is_file());
+        let mut seen: Vec<Range<u64>> = Vec::new();
+        regions.filter_map(move |region| {
+            if seen.iter().any(|range| range.contains(&region.start)) {
+                return None;
             }
             match Image::at(pid, maps, region.start) {
-                Ok(image) => images.push(image),
-                Err(error) => tracing::debug!(%error, "image left out"),
+                Ok(image) => {
+                    seen.push(image.range.clone());
+                    Some(image)
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "image left out");
+                    None
+                }
             }
-        }
-        images
+        })
     }
 
     fn parse(path: &str, bytes: &[u8], maps: &Maps, region: &Region) -> Result<Self, String> {

@@ -259,14 +259,15 @@ impl<'a> Remote<'a> {
         regs.rflags &= !DIRECTION_FLAG;
         [regs.rdi, regs.rsi, regs.rdx, regs.rcx, regs.r8, regs.r9] = arguments;
         self.thread.set_regs(&regs)?;
-        // A debug register at the return address raises SIGTRAP, which is not blocked here, but forced: a program that ignores it
-        // would lose that. For such a program, and where debug registers are refused, return to an address that cannot be
-        // executed, and catch the SIGSEGV (which in turn must not be ignored).
-        let ignores_trap = Status::read(tid)?.ignored & bit(libc::SIGTRAP) != 0;
-        let breakpoint = if ignores_trap || self.sigmask & bit(libc::SIGTRAP) != 0 {
-            None
-        } else {
+        // It returns to an address that cannot be executed, and the SIGSEGV is caught. A fault's signal is forced: a program that
+        // blocks or ignores it would lose that. For such a program there is a debug register at the return address, which raises
+        // SIGTRAP in the same way, and takes the kernel some milliseconds to set: the first one of a machine waits for all
+        // processors.
+        let ignored = Status::read(tid)?.ignored | self.sigmask;
+        let breakpoint = if ignored & bit(libc::SIGSEGV) != 0 && ignored & bit(libc::SIGTRAP) == 0 {
             Breakpoint::set(self.thread, 3, self.syscall_at).ok()
+        } else {
+            None
         };
         let return_to = if breakpoint.is_some() { self.syscall_at } else { 0 };
         self.memory().write_u64(rsp, return_to)?;
