@@ -5,7 +5,7 @@
 //! becomes the program, never has a child, and Ctrl-C reaches only the program.
 
 use std::ffi::CString;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, execv, fork, setsid};
+use nix::unistd::{Pid, execv, setsid};
 
 /// How long a daemon may take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -66,37 +67,43 @@ fn spawn(arguments: &[std::ffi::OsString]) -> anyhow::Result<(std::io::PipeReade
     }
     let path = CString::new(path.as_os_str().as_bytes())?;
     let (reader, writer) = std::io::pipe()?;
-    let (mut pid_reader, mut pid_writer) = std::io::pipe()?;
-    // SAFETY: this process has one thread (the caller's promise).
-    match unsafe { fork() }? {
-        ForkResult::Child => {
-            let _ = setsid();
-            // SAFETY: as above; the second fork lets the daemon be nobody's child.
-            match unsafe { fork() } {
-                Ok(ForkResult::Child) => {
-                    become_daemon(&path, &argv, &OwnedFd::from(writer));
-                    // SAFETY: _exit runs no handlers of the parent's.
-                    unsafe { libc::_exit(127) }
-                }
-                Ok(ForkResult::Parent { child }) => {
-                    let _ = pid_writer.write_all(&child.as_raw().to_ne_bytes());
-                    // SAFETY: as above.
-                    unsafe { libc::_exit(0) }
-                }
-                // SAFETY: as above.
-                Err(_) => unsafe { libc::_exit(0) },
-            }
-        }
-        ForkResult::Parent { child } => {
-            drop((writer, pid_writer));
-            let _ = waitpid(child, None);
-        }
+    let writer = OwnedFd::from(writer);
+    let mut daemon = Err(nix::errno::Errno::EAGAIN);
+    let child = vfork(&mut || {
+        let _ = setsid();
+        // The second one lets the daemon be nobody's child.
+        daemon = vfork(&mut || {
+            become_daemon(&path, &argv, &writer);
+            127
+        });
+        0
+    })?;
+    let _ = waitpid(child, None);
+    let daemon = daemon.context("no process could be made for redmagicd")?;
+    Ok((reader, daemon.as_raw()))
+}
+
+/// Stack of a child that shares this process's memory.
+const CHILD_STACK: usize = 64 << 10;
+
+/// Runs `child` in a process of its own which shares the memory of this one, and comes back when it has called exec or
+/// ended. In place of fork: page tables that are copied, and pages that are when they are next written to, are half of what
+/// `redmagic run` takes.
+///
+/// `child` must leave this process's memory as it may find it: it is as if it had run here. Descriptors, signals' masks and
+/// dispositions are its own. This process must have one thread.
+fn vfork(child: &mut dyn FnMut() -> isize) -> nix::Result<Pid> {
+    let mut stack = vec![0; CHILD_STACK];
+    // SAFETY: this process waits until the child has its own memory, or is gone, so that the stack and all that `child`
+    // refers to outlives it, and nothing here runs beside it.
+    unsafe {
+        nix::sched::clone(
+            Box::new(child),
+            &mut stack,
+            CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK,
+            Some(libc::SIGCHLD),
+        )
     }
-    let mut pid = [0; 4];
-    pid_reader
-        .read_exact(&mut pid)
-        .context("no process could be made for redmagicd")?;
-    Ok((reader, i32::from_ne_bytes(pid)))
 }
 
 fn become_daemon(path: &CString, argv: &[CString], ready: &OwnedFd) {

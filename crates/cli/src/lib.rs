@@ -3,6 +3,7 @@
 pub mod explain;
 pub mod launch;
 pub mod log;
+pub mod offline;
 pub mod probe;
 pub mod replay;
 pub mod show;

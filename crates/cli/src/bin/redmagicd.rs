@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use redmagic_cli::launch::{self, READY_FD};
-use redmagic_cli::log;
+use redmagic_cli::{log, offline};
 use redmagic_daemon::attach;
 use redmagic_daemon::server::{self, Server, Settings};
 use redmagic_engine::Params;
@@ -49,6 +49,12 @@ enum What {
         #[command(flatten)]
         outputs: Outputs,
     },
+    /// `redmagic replay`. Not for people.
+    #[command(hide = true)]
+    Replay(offline::Replay),
+    /// `redmagic time`. Not for people.
+    #[command(hide = true)]
+    Time(offline::Time),
     /// Attach and serve. Not for people.
     #[command(hide = true)]
     ServeAttached {
@@ -76,7 +82,13 @@ struct Outputs {
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().what {
+    let what = Arguments::parse().what;
+    // What the user typed.
+    let name = match what {
+        What::Replay(_) | What::Time(_) => "redmagic",
+        _ => "redmagicd",
+    };
+    let result = match what {
         What::Attach {
             pid,
             foreground: false,
@@ -89,6 +101,8 @@ fn main() -> ExitCode {
         } => serve_attached(pid, &outputs, || {
             eprintln!("redmagicd: attached to process {pid}");
         }),
+        What::Replay(arguments) => offline::replay(&arguments),
+        What::Time(arguments) => offline::time(&arguments),
         What::Serve { pid, socket, outputs } => return ready(|ready| serve(pid, socket, &outputs, ready)),
         What::ServeAttached { pid, outputs } => {
             return ready(|ready| serve_attached(pid, &outputs, || ready.say("ok attached")));
@@ -97,7 +111,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("redmagicd: {error:#}");
+            eprintln!("{name}: {error:#}");
             ExitCode::FAILURE
         }
     }
