@@ -723,4 +723,9 @@ impl World for std::sync::Mutex<Engine> {
                     .is_some_and(|a| a.state == AnchorState::Blacklisted)
         })
     }
+
+    fn left(&self, key: AnchorKey) -> u64 {
+        let times = |engine: &Engine| engine.graph.anchors.get(&key)?.reasons.get(&Abort::LoopLeft).copied();
+        self.lock().ok().and_then(|engine| times(&engine)).unwrap_or(0)
+    }
 }

@@ -87,7 +87,7 @@ params! {
     unroll: "REDMAGIC_UNROLL" = 4 in 1 ..= 64;
     /// Processor time in ms after which a program started by `redmagic run` gets its session: a shorter one is left alone.
     /// 0: at once, at its first call of the shim.
-    after: "REDMAGIC_AFTER" = 40 in 0 ..= 600_000;
+    after: "REDMAGIC_AFTER" = 25 in 0 ..= 600_000;
     /// How loops are recorded: 0 by emulation, and by stepping what it cannot do; 1 by stepping; 2 by both, which
     /// are compared (for tests).
     recorder: "REDMAGIC_RECORDER" = 0 in 0 ..= 2;

@@ -32,7 +32,16 @@ pub trait World {
     fn compiled(&self, key: AnchorKey) -> bool;
     /// Whether nothing will ever be compiled for an anchor.
     fn hopeless(&self, key: AnchorKey) -> bool;
+    /// Recordings of a loop that ended because it was left.
+    fn left(&self, key: AnchorKey) -> u64;
 }
+
+/// How often a recording that leaves its loop is given up for that reason. A loop that is left each time is recorded with
+/// what comes in between.
+const LEFT: u64 = 3;
+
+/// How far apart two loops of one function may be: ids are addresses in its bytecode, as a rule.
+const FUNCTION: u64 = 1 << 16;
 
 /// What the program and earlier recordings say about functions.
 #[derive(Debug, Clone, Default)]
@@ -154,6 +163,16 @@ impl<'a, W: World> Policy<'a, W> {
         usize::try_from(depth + self.left).unwrap_or(0)
     }
 
+    /// Whether a loop jumps back that the recorded one is in: it begins before it, and so the recorded one was left (in the
+    /// middle of a turn; at the end, `fellthrough_branch` says so). A trace that goes through the outer loop would be of use
+    /// once in as many turns as the inner one makes.
+    fn has_left(&self, api: ApiFn, key: AnchorKey, depth: i32) -> bool {
+        let Origin::Root(root) = self.origin else { return false };
+        let loops = [api, self.root_api].iter().all(|api| *api == ApiFn::BackwardsBranch);
+        let around = key.id < root.id && root.id - key.id < FUNCTION;
+        loops && around && depth == 0 && self.frames == 0 && self.world.left(root) < LEFT
+    }
+
     fn anchor(&mut self, api: ApiFn, site: &ShimCallSite) -> ShimAction {
         let key = AnchorKey {
             id: site.args[0],
@@ -170,6 +189,9 @@ impl<'a, W: World> Policy<'a, W> {
         }
         if self.origin == Origin::Root(key) && self.frames == 0 {
             return ShimAction::End;
+        }
+        if self.has_left(api, key, depth) {
+            return ShimAction::Abort(Abort::LoopLeft);
         }
         let visits = self.visits.entry(key).or_insert(0);
         *visits += 1;

@@ -18,6 +18,7 @@ use redmagic_record::recording::Api;
 struct Known {
     compiled: HashSet<AnchorKey>,
     hopeless: HashSet<AnchorKey>,
+    left: u64,
 }
 
 impl World for Known {
@@ -26,6 +27,9 @@ impl World for Known {
     }
     fn hopeless(&self, key: AnchorKey) -> bool {
         self.hopeless.contains(&key)
+    }
+    fn left(&self, _: AnchorKey) -> u64 {
+        self.left
     }
 }
 
@@ -211,6 +215,36 @@ fn falling_through_matters_to_the_running_loop_only() {
     let through = |id| case.policy().on_shim_call(&shim(ApiFn::FellthroughBranch, id));
     assert_eq!(through(key(1).id), ShimAction::Abort(Abort::LoopLeft));
     assert_eq!(through(key(2).id), SKIP);
+}
+
+#[test]
+fn a_loop_around_the_recorded_one_says_that_it_was_left() {
+    let origin = |id| AnchorKey { id, ..key(1) };
+    let mut case = Case {
+        origin: Origin::Root(origin(0x10_0400)),
+        ..Case::new()
+    };
+    let meets = |case: &Case, api, id, depth| {
+        let site = ShimCallSite { depth, ..shim(api, id) };
+        case.policy().on_shim_call(&site)
+    };
+    let back = ApiFn::BackwardsBranch;
+    let left = ShimAction::Abort(Abort::LoopLeft);
+    assert_eq!(meets(&case, back, 0x10_0300, 0), left);
+    // A loop inside it, one of another function, one of a function that is called, the entry of one.
+    assert_eq!(meets(&case, back, 0x10_0500, 0), SKIP);
+    assert_eq!(meets(&case, back, 0x300, 0), SKIP);
+    assert_eq!(meets(&case, back, 0x10_0300, 1), SKIP);
+    assert_eq!(meets(&case, ApiFn::FunctionEntry, 0x10_0300, 0), SKIP);
+    // It is left every time, it seems.
+    case.world.left = 3;
+    assert_eq!(meets(&case, back, 0x10_0300, 0), SKIP);
+    // A side trace may go where it likes.
+    let side = Case {
+        origin: Origin::Side { exit: 0, parent: 0 },
+        ..Case::new()
+    };
+    assert_eq!(meets(&side, back, key(1).id - 1, 0), SKIP);
 }
 
 #[test]
