@@ -116,6 +116,15 @@ impl Span {
         self.root.parts().chain(self.count.map(|(count, _)| count))
     }
 
+    /// The same range in other terms.
+    pub(crate) fn with(&self, map: &dyn Fn(Value) -> Value) -> Span {
+        Span {
+            root: self.root.with(map),
+            count: self.count.map(|(count, shift)| (map(count), shift)),
+            ..*self
+        }
+    }
+
     /// Its first address and its length when it was recorded.
     fn seen(&self, cx: &Cx<'_>) -> Option<(u64, u64)> {
         let count = match self.count {
