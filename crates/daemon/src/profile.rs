@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use redmagic_engine::Engine;
 use redmagic_engine::graph::Trace;
-use redmagic_engine::notes::Purpose;
+use redmagic_engine::notes::{Purpose, Stretch};
 use serde::Serialize;
 
 use crate::names::Names;
@@ -28,6 +28,8 @@ pub struct Profile {
     pub samples: u64,
     /// In generated code, by purpose.
     pub traces: BTreeMap<&'static str, u64>,
+    /// In generated code, by the function of the program that it was made from.
+    pub inlined: BTreeMap<String, u64>,
     /// In calls that traces keep, by the function that the trace calls.
     pub kept_calls: BTreeMap<String, u64>,
     /// In the functions that have anchors.
@@ -64,9 +66,17 @@ fn classify(samples: &Samples, engine: &Engine, names: &Names) -> Profile {
         ..Profile::default()
     };
     for (address, count) in &samples.inside {
-        // What precedes the first trace is there for unwinders only.
-        let purpose = trace_at(&traces, *address).map_or(Purpose::Exits, |trace| purpose_at(trace, *address));
+        let stretch = trace_at(&traces, *address).and_then(|trace| stretch_at(trace, *address));
+        // What precedes the first trace is there for unwinders only; of a trace without notes nothing is known.
+        let purpose = stretch.map_or(Purpose::Exits, |stretch| stretch.purpose);
         *out.traces.entry(purpose.name()).or_default() += count;
+        let origin = stretch.map_or(0, |stretch| stretch.origin);
+        let function = if origin == 0 {
+            "-".to_owned()
+        } else {
+            names.whole(origin)
+        };
+        *out.inlined.entry(function).or_default() += count;
     }
     for (ip, callers) in &samples.outside {
         let own = names.function(*ip);
@@ -95,13 +105,10 @@ fn classify(samples: &Samples, engine: &Engine, names: &Names) -> Profile {
     out
 }
 
-fn purpose_at(trace: &Trace, address: u64) -> Purpose {
+fn stretch_at(trace: &Trace, address: u64) -> Option<Stretch> {
     let offset = (address - trace.code) as u32;
-    let after = trace.notes.purposes.partition_point(|(start, _)| *start <= offset);
-    match after.checked_sub(1) {
-        Some(at) => trace.notes.purposes[at].1,
-        None => Purpose::Copied,
-    }
+    let after = trace.notes.purposes.partition_point(|stretch| stretch.from <= offset);
+    after.checked_sub(1).map(|at| trace.notes.purposes[at])
 }
 
 /// The trace whose code an address is in; `traces` are sorted by the addresses of their code.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use redmagic_ir::{End, Op, Opcode, Reg, Trace, Type, Value};
+use redmagic_ir::{Cond, End, Op, Opcode, Reg, Trace, Type, Value};
 use redmagic_record::recording::{Recording, ShimExecution, Step};
 
 /// Notes on a compiled trace.
@@ -16,8 +16,8 @@ pub struct Notes {
     pub body: Option<usize>,
     /// Calls that are kept as calls: how many, by the address of the callee.
     pub kept_calls: BTreeMap<u64, u32>,
-    /// What its code is for, by offset, in order; empty unless it was asked for. The last entry reaches to the end.
-    pub purposes: Vec<(u32, Purpose)>,
+    /// What its code is for, in order; empty unless it was asked for. The last stretch reaches to the end.
+    pub purposes: Vec<Stretch>,
 }
 
 /// Why an optimised trace that returns to its anchor is not a loop.
@@ -91,7 +91,10 @@ purposes! {
     Stores = "stores", "stores of 16 bits or more, not to the native stack";
     Tags = "tags", "loads and stores of a byte: type tags and marks, as a rule";
     TagGuards = "tag-guards", "guards that compare a byte, with the comparison and a load that is fused into it";
+    TypeGuards = "type-guards", "guards that compare the second word of an object with a constant: types, as a rule";
+    ApartGuards = "apart-guards", "guards that what two pointers lead to does not overlap";
     Guards = "guards", "other guards, with the comparison and a load that is fused into it";
+    Counts = "counts", "adding 1 to a word of memory or taking it away, and the guard on what is left: reference counts, as a rule";
     NativeStack = "native-stack", "loads and stores relative to the stack pointer: the interpreter's own frames";
     Calls = "calls", "getting ready for calls that are kept as calls, and going on after them";
     Transfers = "transfers", "the entry, the jump back of a loop and the moves for it, the jump to another trace";
@@ -99,11 +102,26 @@ purposes! {
     Copied = "copied", "recorded instructions, repeated";
 }
 
+/// Some generated code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// Offset of its first byte.
+    pub from: u32,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The address of the instruction that it was made from; 0 if there is none.
+    pub origin: u64,
+}
+
 /// What the code of an optimised trace is for, by offset from `base`. `lines` are those of the emitter: addresses with the
 /// operation that the code is for; those after the line of the end belong to stubs.
-pub fn purposes(trace: &Trace, base: u64, lines: &[(u64, u32)]) -> Vec<(u32, Purpose)> {
+pub fn purposes(trace: &Trace, base: u64, lines: &[(u64, u32)]) -> Vec<Stretch> {
     let classes = classes(trace);
-    let mut out = vec![(0, Purpose::Transfers)];
+    let mut out = vec![Stretch {
+        from: 0,
+        purpose: Purpose::Transfers,
+        origin: 0,
+    }];
     let mut stubs = false;
     for (address, op) in lines {
         let purpose = if stubs {
@@ -112,7 +130,12 @@ pub fn purposes(trace: &Trace, base: u64, lines: &[(u64, u32)]) -> Vec<(u32, Pur
             classes.get(*op as usize).copied().unwrap_or(Purpose::Transfers)
         };
         stubs |= *op as usize == trace.ops.len();
-        out.push(((address - base) as u32, purpose));
+        let after = trace.origins.partition_point(|(first, _)| first <= op);
+        out.push(Stretch {
+            from: (address - base) as u32,
+            purpose,
+            origin: after.checked_sub(1).map_or(0, |at| trace.origins[at].1),
+        });
     }
     out
 }
@@ -167,9 +190,92 @@ fn classes(trace: &Trace) -> Vec<Purpose> {
         }
     }
     let rsp_based = rsp_based(trace);
+    let counts = counts(trace, &rsp_based);
     let ops = trace.ops.iter().enumerate();
-    ops.map(|(index, op)| purpose(trace, op, uses[index], &rsp_based))
-        .collect()
+    ops.map(|(index, op)| match counts[index] {
+        true => Purpose::Counts,
+        false => purpose(trace, op, uses[index], &rsp_based),
+    })
+    .collect()
+}
+
+/// What counts references: a word that is loaded, becomes one more or less, and is stored where it was; and the guard on it.
+fn counts(trace: &Trace, rsp_based: &[bool]) -> Vec<bool> {
+    let mut out = vec![false; trace.ops.len()];
+    let found = |value: Value, code: &[Opcode]| {
+        let index = value.as_op()?;
+        code.contains(&trace.ops[index].code).then_some(index)
+    };
+    for (at, store) in trace.ops.iter().enumerate() {
+        let parts = || {
+            let addr = store
+                .addr()
+                .filter(|_| store.code == Opcode::Store && store.ty == Type::I64)?;
+            if addr.base.as_op().is_some_and(|base| rsp_based[base]) {
+                return None;
+            }
+            let sum = found(store.args[0], &[Opcode::Add, Opcode::Sub])?;
+            let by = trace.constant(trace.ops[sum].args[1])? as i64;
+            let load = found(trace.ops[sum].args[0], &[Opcode::Load])?;
+            let same = trace.ops[load].addr() == Some(addr);
+            (same && matches!(by, 1 | -1)).then_some((load, sum))
+        };
+        let Some((load, sum)) = parts() else { continue };
+        for index in [load, sum, at] {
+            out[index] = true;
+        }
+    }
+    for index in 0..trace.ops.len() {
+        let counted = |value: Value, code: &[Opcode]| found(value, code).is_some_and(|at| out[at]);
+        let op = &trace.ops[index];
+        out[index] |= match op.code {
+            Opcode::FlagsSub | Opcode::FlagsAdd | Opcode::FlagsLogic => {
+                counted(op.args[0], &[Opcode::Load, Opcode::Add, Opcode::Sub])
+            }
+            Opcode::Cond => counted(op.args[0], &[Opcode::FlagsSub, Opcode::FlagsAdd, Opcode::FlagsLogic]),
+            Opcode::GuardTrue | Opcode::GuardFalse => counted(op.args[0], &[Opcode::Cond]),
+            _ => false,
+        };
+    }
+    out
+}
+
+/// Which of the guards that compare words a guard is.
+fn guard_of_words(trace: &Trace, guard: &Op, rsp_based: &[bool]) -> Purpose {
+    let op = |value: Value| value.as_op().map(|index| &trace.ops[index]);
+    let Some(cond) = op(guard.args[0]).filter(|op| op.code == Opcode::Cond) else {
+        return Purpose::Guards;
+    };
+    let Some(flags) = op(cond.args[0]).filter(|op| op.code == Opcode::FlagsSub && op.ty == Type::I64) else {
+        return Purpose::Guards;
+    };
+    let [a, b] = [flags.args[0], flags.args[1]];
+    let constant = |value: Value| trace.constant(value).is_some();
+    let leaves = guard.code == Opcode::GuardFalse;
+    match Cond::from_code(cond.imm) {
+        Some(Cond::E | Cond::NE) => {
+            let second = op(a).and_then(|op| op.addr().filter(|_| op.code == Opcode::Load));
+            if constant(b) && second.is_some_and(|addr| addr.disp == 8 && !addr.base.is_none()) {
+                return Purpose::TypeGuards;
+            }
+        }
+        // By the order of an object and the stack, or a constant.
+        Some(Cond::L) if leaves => {
+            let limit = |value: Value| value.as_op().is_some_and(|at| rsp_based[at]);
+            if limit(a) || limit(b) || trace.constant(b).is_some_and(|limit| limit as u64 >= 1 << 30) {
+                return Purpose::ApartGuards;
+            }
+        }
+        // By their ranges: the difference of two addresses and something.
+        Some(Cond::B) if leaves => {
+            let sum = op(a).filter(|op| op.code == Opcode::Add);
+            if sum.is_some_and(|sum| constant(sum.args[1])) {
+                return Purpose::ApartGuards;
+            }
+        }
+        _ => {}
+    }
+    Purpose::Guards
 }
 
 fn is_integer(op: &Op) -> bool {
@@ -219,7 +325,7 @@ fn purpose(trace: &Trace, op: &Op, uses: Uses, rsp_based: &[bool]) -> Purpose {
             if compares_byte(trace, op.args[0]) {
                 Purpose::TagGuards
             } else {
-                Purpose::Guards
+                guard_of_words(trace, op, rsp_based)
             }
         }
         Opcode::Load | Opcode::Store if on_stack() => Purpose::NativeStack,
@@ -316,6 +422,49 @@ loop v8=v16
     }
 
     #[test]
+    fn objects_have_counts_and_types() {
+        let text = "\
+v0 = reg.i64 rbx
+v1 = reg.i64 rsp
+v2 = add.i64 v1, -4096
+v3 = flags.sub.i64 v2, v0
+v4 = cond.l v3
+guard.false v4 {pc=0x1000}
+v6 = load.i64 [v0 + 8]
+v7 = flags.sub.i64 v6, 0x5000
+v8 = cond.e v7
+guard.true v8 {pc=0x1001}
+v10 = load.i64 [v0]
+v11 = add.i64 v10, -1
+v12 = flags.sub.i64 v10, 1
+store.i64 v11, [v0]
+v14 = cond.e v12
+guard.false v14 {pc=0x1002}
+v16 = load.i64 [v0 + 16]
+v17 = add.i64 v16, 2
+store.i64 v17, [v0 + 16]
+v19 = sub.i64 v16, v0
+v20 = add.i64 v19, 7
+v21 = flags.sub.i64 v20, 15
+v22 = cond.b v21
+guard.false v22 {pc=0x1003}
+exit {pc=0x1010}
+";
+        let trace = redmagic_ir::parse::parse(text).unwrap();
+        let classes = classes(&trace);
+        let of = |purpose: Purpose| -> Vec<usize> {
+            let found = classes.iter().enumerate().filter(|(_, class)| **class == purpose);
+            found.map(|(index, _)| index).collect()
+        };
+        assert_eq!(of(Purpose::Counts), [10, 11, 12, 13, 14, 15]);
+        assert_eq!(of(Purpose::TypeGuards), [9]);
+        assert_eq!(of(Purpose::ApartGuards), [5, 23]);
+        assert_eq!(of(Purpose::Guards), [0; 0]);
+        assert_eq!(of(Purpose::Loads), [6, 16]);
+        assert_eq!(of(Purpose::Stores), [18]);
+    }
+
+    #[test]
     fn what_follows_the_end_is_stubs() {
         let trace = redmagic_ir::parse::parse(LOOP).unwrap();
         let lines = [(0x10, 2), (0x14, 5), (0x20, 17), (0x28, 5), (0x30, 15)];
@@ -327,7 +476,17 @@ loop v8=v16
             (0x18, Purpose::Exits),
             (0x20, Purpose::Exits),
         ];
-        assert_eq!(purposes(&trace, 0x10, &lines), expected);
+        let found = purposes(&trace, 0x10, &lines);
+        assert_eq!(found.iter().map(|s| (s.from, s.purpose)).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn code_is_made_from_instructions() {
+        let text = "v0 = reg.i64 rbx\n@0x1000\nv1 = load.i64 [v0]\nv2 = add.i64 v1, 1\n@0x1004\nstore.i64 v2, [v0]\nexit {pc=0x1008}\n";
+        let trace = redmagic_ir::parse::parse(text).unwrap();
+        let lines = [(0x10, 0), (0x14, 1), (0x18, 2), (0x20, 3), (0x28, 4)];
+        let origins: Vec<u64> = purposes(&trace, 0x10, &lines).iter().map(|s| s.origin).collect();
+        assert_eq!(origins, [0, 0, 0x1000, 0x1000, 0x1004, 0x1004]);
     }
 
     #[test]

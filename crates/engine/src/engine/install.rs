@@ -18,7 +18,7 @@ use super::{Engine, Finished, Job};
 use crate::cache::{CacheError, Room, Space};
 use crate::fold::{self, Facts, Mappings};
 use crate::graph::{AnchorKey, AnchorState, ExitState, HandoverState, Link, Origin, Parent, Slot, Trace, TraceId};
-use crate::notes::{self, Notes, Purpose};
+use crate::notes::{self, Notes, Purpose, Stretch};
 use crate::params::Params;
 use crate::registry::{ConstantRange, Declarations};
 use crate::timing::{Laps, Stages};
@@ -649,7 +649,11 @@ impl Draft {
         })?;
         let mut notes = Notes::of(recording);
         if self.noting {
-            notes.purposes.push((0, Purpose::Copied));
+            notes.purposes.push(Stretch {
+                from: 0,
+                purpose: Purpose::Copied,
+                origin: 0,
+            });
         }
         Ok(Code {
             room,
