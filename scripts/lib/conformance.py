@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -168,6 +169,8 @@ def add_options(parser, suite, more=()):
 
 def main_with(root, suite, arguments):
     """Runs and compares the programs; gives the exit status."""
+    # What a shell starts in the background ignores Ctrl-C, and so would the programs.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         paths = suite.paths()
         if arguments.prefix is None:
