@@ -201,8 +201,9 @@ impl Server {
                         self.greeted -= 1;
                         match result {
                             Ok(session) => self.start(session),
-                            // A child that dies as soon as it is forked is nothing to warn of.
-                            Err(error @ HandshakeError::Refused(Refusal::NoProcess(_))) => {
+                            // A child that dies as soon as it is forked is nothing to warn of, nor is a program that was
+                            // late for its greeting and has been attached to meanwhile.
+                            Err(error @ HandshakeError::Refused(Refusal::NoProcess(_) | Refusal::Attached(_))) => {
                                 tracing::info!(%error, "no session");
                             }
                             Err(error) => tracing::warn!(%error, "no session"),
