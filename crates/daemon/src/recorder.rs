@@ -310,6 +310,9 @@ impl Symbols {
     }
 }
 
+/// What a call that is kept as a call need not do when it is emulated.
+const COUNTING: [ApiFn; 3] = [ApiFn::BackwardsBranch, ApiFn::FunctionEntry, ApiFn::FellthroughBranch];
+
 /// Functions that show or set a thread's signal mask. SIGTRAP is taken out of it while the thread
 /// is recorded, so one that blocks SIGTRAP must not come to them meanwhile. (A library's own
 /// functions that do both, such as those that start processes, only ever put back what they found.)
@@ -473,6 +476,7 @@ impl<'a> Scene<'a> {
             images: world.images.clone(),
             anchor,
             api: &|address| self.api(address),
+            counting: &COUNTING.map(|api| session.shim.api[api as usize]),
         };
         let returns_twice = |address: u64| world.returns_twice.contains(&address);
         let policy = Policy::new(

@@ -33,6 +33,9 @@ pub struct Ctx<'a> {
     pub anchor: Anchor,
     /// The function of the C API whose first instruction is at an address.
     pub api: &'a dyn Fn(u64) -> Option<Api>,
+    /// Addresses of functions of the C API that only count, and may ask for a recording. In calls that are kept as calls they are not
+    /// emulated: asking is for the real thread.
+    pub counting: &'a [u64],
 }
 
 /// System calls that end, replace or duplicate the thread, or change what the stepper relies on (the signal mask).

@@ -4,7 +4,7 @@ mod common;
 use common::*;
 use redmagic_record::emulate::{Emulated, Emulator, Limits as EmulateLimits, Start};
 use redmagic_record::guide::CallAction;
-use redmagic_record::stepping::Limits;
+use redmagic_record::stepping::{Ctx, Limits};
 use redmagic_tracee::testing::shared_words;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -323,7 +323,26 @@ extern "C" fn asks_the_kernel() {
     std::arch::naked_asm!("mov [rdi], rsi", "mov eax, 39", "syscall", "ret")
 }
 
+/// Calls a function, kept as a call, that counts by way of the kernel.
+#[unsafe(naked)]
+extern "C" fn calls_what_counts() {
+    std::arch::naked_asm!("call {helper}", "ret", helper = sym counts_and_stores)
+}
+
+#[unsafe(naked)]
+extern "C" fn counts_and_stores() {
+    std::arch::naked_asm!("call {counts}", "mov [rdi], rsi", "ret", counts = sym asks_the_kernel)
+}
+
 fn needs_real(function: *const (), arguments: [u64; 2]) -> &'static str {
+    match emulate(function, arguments, Table::default(), &[]) {
+        Emulated::NeedsReal { reason, .. } => reason,
+        Emulated::Done(result) => panic!("{result:?}"),
+    }
+}
+
+/// Emulates `function(words, b, c)`, which is to leave the target as it is.
+fn emulate(function: *const (), arguments: [u64; 2], mut guide: Table, counting: &[u64]) -> Emulated {
     let words = shared_words();
     words[0].store(4242, SeqCst);
     let child = spinning_child(words, || {});
@@ -343,14 +362,33 @@ fn needs_real(function: *const (), arguments: [u64; 2]) -> &'static str {
         max_steps: 100,
         max_time: std::time::Duration::from_secs(1),
     };
-    let mut guide = Table::default();
     let (emulated, stats) = with_ctx(child.pid, &no_api, |ctx| {
-        Emulator::new().unwrap().record(&start, ctx, &mut guide, &limits)
+        let ctx = Ctx {
+            program: ctx.program.clone(),
+            images: ctx.images.clone(),
+            counting,
+            ..*ctx
+        };
+        Emulator::new().unwrap().record(&start, &ctx, &mut guide, &limits)
     });
     assert_eq!(words[0].load(SeqCst), 4242, "the copy is written, the target is not");
     assert!(stats.instructions > 0);
-    match emulated {
-        Emulated::NeedsReal { reason, .. } => reason,
+    emulated
+}
+
+#[test]
+fn a_function_that_only_counts_is_left_out_of_kept_calls() {
+    let kept = || Table {
+        calls: [(counts_and_stores as *const () as u64, CallAction::Residual)].into(),
+        ..Table::default()
+    };
+    let function = calls_what_counts as *const ();
+    match emulate(function, [1, 0], kept(), &[asks_the_kernel as *const () as u64]) {
+        Emulated::Done(result) => check(&result.expect("recorded")),
+        Emulated::NeedsReal { reason, .. } => panic!("{reason}"),
+    }
+    match emulate(function, [1, 0], kept(), &[]) {
+        Emulated::NeedsReal { reason, .. } => assert_eq!(reason, "a system call"),
         Emulated::Done(result) => panic!("{result:?}"),
     }
 }

@@ -184,6 +184,7 @@ impl Emulator {
             regs: start.regs,
             instructions: 0,
             deadline: begin + limits.max_time,
+            counting: ctx.counting,
         };
         let mut recorder = Recorder::new(machine, ctx, guide, limits.max_steps);
         let first = recorder.machine.file();
@@ -265,6 +266,8 @@ struct Run<'a> {
     regs: Gprs,
     instructions: u64,
     deadline: Instant,
+    /// See [`Ctx::counting`].
+    counting: &'a [u64],
 }
 
 impl Run<'_> {
@@ -336,6 +339,16 @@ impl Run<'_> {
     fn advance(&mut self) -> Result<(), Halt> {
         let number = self.find(self.regs.rip)?;
         self.perform(number)
+    }
+
+    /// The same where nothing is recorded: a function that only counts is back at once.
+    fn advance_unrecorded(&mut self) -> Result<(), Halt> {
+        self.advance()?;
+        if self.counting.contains(&self.regs.rip) {
+            self.regs.rip = self.pages.read_u64(self.regs.rsp)?;
+            self.regs.rsp = self.regs.rsp.wrapping_add(8);
+        }
+        Ok(())
     }
 
     fn values(
@@ -429,7 +442,7 @@ impl Machine for Run<'_> {
             halt => halt,
         };
         loop {
-            self.advance().map_err(late)?;
+            self.advance_unrecorded().map_err(late)?;
             if self.regs.rip == there.0 {
                 if self.regs.rsp == there.1 {
                     return Ok(());
@@ -453,7 +466,7 @@ impl Machine for Run<'_> {
         let mut open = 1u32;
         self.advance()?;
         while open > 0 {
-            self.advance()?;
+            self.advance_unrecorded()?;
             if self.regs.rip == enter || self.regs.rip == leave {
                 if self.regs.rsp > frame {
                     return Err(Abort::NativeEscaped.into());
