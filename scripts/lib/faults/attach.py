@@ -86,7 +86,9 @@ def section(settings):
         # regions stay mapped (docs: limits). They must be no more than that, and not writable code.
         settings.check(len(left) <= 3 * rounds, "attach: mappings after the last detach", f"{len(left)}: {left[:4]}")
         settings.check(not any("w" in l.split()[1] for l in left if "control" not in l), "attach: mappings", left[:4])
-        settings.check(not served_by(worker.pid), "attach: daemons left", served_by(worker.pid))
+        # A daemon answers before it ends.
+        gone = wait_for(lambda: not served_by(worker.pid), 10)
+        settings.check(gone, "attach: daemons left", served_by(worker.pid))
         got = worker.finish()
         settings.check(got == (0, "wrong 0"), f"attach: {threads} threads", got)
         print(
@@ -124,7 +126,9 @@ def race(settings):
         winners = sum(t.returncode == 0 for t in tries)
         settings.check(winners == 1, "attach: 4 at once", f"{winners} attached: {errors}")
         settings.check(all(e.count("\n") == 1 for e in errors), "attach: 4 at once", errors)
-        settings.check(len(served_by(worker.pid)) == 2, "attach: 4 at once", served_by(worker.pid))
+        # One, with its watcher; the others say why not before they end.
+        alone = wait_for(lambda: len(served_by(worker.pid)) == 2, 10)
+        settings.check(alone, "attach: 4 at once", served_by(worker.pid))
         time.sleep(0.05)
         code, _, error = ask("detach", worker.pid)
         settings.check(code == 0, "attach: 4 at once", error)
