@@ -180,7 +180,8 @@ def tracer(settings):
     got = worker.finish()
     settings.check(got == (0, "wrong 0"), "refusals: tracer", got)
 
-    run = Run(settings, [target("spin"), "300000000", "1000"], env=EAGER)
+    # By stepping: what can be emulated is recorded without being a tracer.
+    run = Run(settings, [target("spin"), "300000000", "1000"], env={**EAGER, "REDMAGIC_RECORDER": "1"})
     wait_for(lambda: status(run.pid), 5, 0.02)
     # Not while it is recorded: then the daemon is the tracer.
     for _ in range(100):
