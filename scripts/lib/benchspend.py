@@ -43,6 +43,7 @@ INLINED = {
     "numbers": r"[Ll]ong|[Ff]loat|x_add|x_sub|k_mul|mpd|PyNumber|binary_op",
     "containers": r"[Ll]ist|[Tt]uple|[Ss]et_|[Ss]lice|range|iter|PySequence|PyObject_GetItem|PyObject_SetItem|zip_|enum_",
 }
+KINDS = (*INLINED, "other")
 # Functions that are named: those with at least this share.
 NAMED = 0.02
 MOST_NAMES = 4
@@ -71,9 +72,8 @@ def run(root, arguments):
         lines += ["", "Outside of traces, by function: *k* called by a trace, *h* by the interpreter, *?* by whom is not known.", ""]
         lines += benchdocs.table(["program", "function and % of the time"], [[row["name"], names(row)] for row in rows])
         if arguments.python:
-            kinds = [*INLINED, "other"]
             lines += ["", "In traces, by the kind of function that the code was made from:", ""]
-            lines += benchdocs.table(["% of the time", *kinds], [[row["name"], *(f"{100 * by_kind(row)[kind]:.0f}" for kind in kinds)] for row in rows])
+            lines += benchdocs.table(["% of the time", *KINDS], [[row["name"], *(f"{100 * share:.0f}" for share in by_kind(row).values())] for row in rows])
         benchdocs.write(root, "spend-python" if arguments.python else "spend", lines)
     return 0
 
@@ -116,7 +116,7 @@ def measure(redmagic, interpreter, program, runs):
 
 def by_kind(row):
     """The shares of code that was inlined, by kind of function."""
-    shares = dict.fromkeys([*INLINED, "other"], 0.0)
+    shares = dict.fromkeys(KINDS, 0.0)
     for function, share in row["inlined"].items():
         shares[next((kind for kind, names in INLINED.items() if re.search(names, function)), "other")] += share
     return shares

@@ -26,10 +26,12 @@ MODES = {
     "warm": {"REDMAGIC_AFTER": "0", "REDMAGIC_VERIFY": "1", "REDMAGIC_HOTLOOP": "16", "REDMAGIC_HOTEXIT": "8", "REDMAGIC_RECORDFREE": "1000000"},
     # Every trace is recorded by both recorders, which must agree.
     "both": {"REDMAGIC_AFTER": "0", "REDMAGIC_HOTLOOP": "2", "REDMAGIC_HOTEXIT": "1", "REDMAGIC_RECORDFREE": "1000", "REDMAGIC_RECORDER": "2"},
+    # Traces are measured over and over, and never found to pay.
+    "rest": {"REDMAGIC_AFTER": "0", "REDMAGIC_HOTLOOP": "2", "REDMAGIC_HOTEXIT": "1", "REDMAGIC_PAYOFF": "1", "REDMAGIC_BREAKEVEN": "1000000"},
 }
 
 # The modes of a program that names none.
-USUAL = ("default", "hot", "eager", "both")
+USUAL = ("default", "hot", "eager", "both", "rest")
 
 RECORDERS = ("emulated", "stepped", "recorders_agreed", "recorders_differed")
 

@@ -53,6 +53,14 @@ pub fn text(explanation: &Explanation) -> String {
     if explanation.full {
         out += "  the code region is full: nothing more is compiled; REDMAGIC_CODESIZE sets its size\n";
     }
+    if let Some(measured) = &explanation.measured {
+        out += &format!(
+            "  measured {} times, REDMAGIC_PAYOFF: {:.2} times as fast with traces{}\n",
+            measured.times,
+            measured.gain,
+            if measured.resting { "; they rest" } else { "" }
+        );
+    }
     if explanation.postponed > 0 {
         out += &format!(
             "  recording was put off {} times: it has its share of the time, REDMAGIC_RECORDSHARE\n",

@@ -87,8 +87,8 @@ fn spawn(arguments: &[std::ffi::OsString]) -> anyhow::Result<(std::io::PipeReade
 const CHILD_STACK: usize = 64 << 10;
 
 /// Runs `child` in a process of its own which shares the memory of this one, and comes back when it has called exec or
-/// ended. In place of fork: page tables that are copied, and pages that are when they are next written to, are half of what
-/// `redmagic run` takes.
+/// ended. In place of fork, which copies page tables, and pages when they are next written to: every program that is run
+/// waits for that.
 ///
 /// `child` must leave this process's memory as it may find it: it is as if it had run here. Descriptors, signals' masks and
 /// dispositions are its own. This process must have one thread.

@@ -197,6 +197,7 @@ pub fn asm(recording: &Recording, passes: &[&str]) -> anyhow::Result<String> {
     let targets = lower::Targets {
         end: target,
         restart: target,
+        turn: !redmagic_opt::peel::is_short(&done.trace),
     };
     let environment = Environment {
         base: CODE,
@@ -231,6 +232,7 @@ pub fn asm(recording: &Recording, passes: &[&str]) -> anyhow::Result<String> {
     let near_targets = lower::Targets {
         end: near_target(targets.end),
         restart: near_target(targets.restart),
+        turn: targets.turn,
     };
     let compiled = lower::compile(&done.trace, start, &near_targets, &near)?;
     let mut lines: HashMap<u64, Vec<u32>> = HashMap::new();

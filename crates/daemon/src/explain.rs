@@ -12,6 +12,7 @@ use redmagic_record::abort::Abort;
 use serde::{Deserialize, Serialize};
 
 use crate::names::Names;
+use crate::payoff::Measured;
 use crate::sample::Samples;
 use crate::session::{Session, lock};
 
@@ -35,6 +36,8 @@ pub struct Explanation {
     pub nearest_turns: Option<u64>,
     /// Recordings put off because of REDMAGIC_RECORDSHARE.
     pub postponed: u64,
+    /// What the program gained by its traces when that was measured last: REDMAGIC_PAYOFF.
+    pub measured: Option<Measured>,
     /// Whether nothing more is compiled because the code region is full.
     pub full: bool,
     /// Traces that were dropped because their bytecode went away or was disabled.
@@ -130,7 +133,10 @@ pub fn explain(session: &Session) -> Explanation {
     session.take_samples();
     let names = Names::read(session);
     let samples = lock(&session.sampler).as_ref().map(|sampler| sampler.samples().clone());
-    explanation(session.pid, &lock(&session.engine), &names, samples.as_ref())
+    Explanation {
+        measured: *lock(&session.measured),
+        ..explanation(session.pid, &lock(&session.engine), &names, samples.as_ref())
+    }
 }
 
 /// The same of an engine.
@@ -160,6 +166,7 @@ pub fn explanation(pid: i32, engine: &Engine, names: &Names, samples: Option<&Sa
         lukewarm,
         nearest_turns,
         postponed: engine.counts().postponed,
+        measured: None,
         full: engine.is_full(),
         dropped: engine.counts().dropped,
     }

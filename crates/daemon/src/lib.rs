@@ -13,6 +13,7 @@ pub mod explain;
 pub mod handshake;
 pub mod names;
 pub mod parked;
+pub mod payoff;
 pub mod profile;
 pub mod recorder;
 pub mod regions;

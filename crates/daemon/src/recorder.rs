@@ -22,7 +22,7 @@ use redmagic_engine::fold::Mappings;
 use redmagic_engine::graph::Origin;
 use redmagic_engine::params::Params;
 use redmagic_engine::policy::RETURNS_TWICE;
-use redmagic_engine::policy::{Functions, Lessons, Policy};
+use redmagic_engine::policy::{Functions, Lessons, Places, Policy};
 use redmagic_engine::{Begun, Compilation, Draft, Engine, Finished, Job, Stays};
 use redmagic_proto::api::ApiFn;
 use redmagic_proto::control::{PARK_POSTED, ParkArea};
@@ -193,10 +193,13 @@ impl<'a> Recorder<'a> {
             lock(&session.recorders).pauses.add(wait.age());
             return finish(session, &work.job, result, lessons, began.elapsed());
         }
-        let Some((result, lessons)) = self.step(&scene, work, tid) else {
+        let Some(((result, lessons), stepped)) = self.step(&scene, work, tid) else {
             return;
         };
-        if let Some(((emulated, _), _)) = &emulated {
+        // A thread that waited in vain and asked again is at another moment.
+        if let Some(((emulated, _), wait)) = &emulated
+            && *wait == stepped
+        {
             compare(session, emulated, &result);
         }
         finish(session, &work.job, &result, &lessons, began.elapsed());
@@ -215,14 +218,14 @@ impl<'a> Recorder<'a> {
         Ok(world)
     }
 
-    fn step(&self, scene: &Scene<'_>, work: &Work, tid: i32) -> Option<Made> {
+    fn step(&self, scene: &Scene<'_>, work: &Work, tid: i32) -> Option<(Made, Wait)> {
         // A thread that nobody watches is not traced: it would hang with this process.
         let Some(watched) = self.watch.thread(tid) else {
             self.session.say_once_unwatched();
             return None;
         };
         match stop(self.session, work, tid) {
-            Ok(Some(thread)) => Some(scene.step(thread, &watched)),
+            Ok(Some((thread, wait))) => Some((scene.step(thread, &watched), wait)),
             Ok(None) => None,
             Err(error) => {
                 tracing::debug!(%error, tid, "no recording");
@@ -399,9 +402,9 @@ impl World {
 const STOP_TRIES: u32 = 10;
 const STOP_AGAIN: Duration = Duration::from_micros(50);
 
-/// Stops the thread and moves it to where the recording starts. `None` if it is not
+/// Stops the thread and moves it to where the recording starts; from which wait. `None` if it is not
 /// waiting (any more).
-fn stop(session: &Session, work: &Work, tid: i32) -> Result<Option<Stopped>, redmagic_tracee::error::Error> {
+fn stop(session: &Session, work: &Work, tid: i32) -> Result<Option<(Stopped, Wait)>, redmagic_tracee::error::Error> {
     let mut tries = 0;
     let (mut thread, mut regs, wait_rsp) = loop {
         let WaitOutcome::Stopped(thread) = thread::seize_and_stop(tid, Options::EXEC)? else {
@@ -431,7 +434,7 @@ fn stop(session: &Session, work: &Work, tid: i32) -> Result<Option<Stopped>, red
     let moved = thread.set_regs(&regs);
     session.free(work.area);
     moved?;
-    Ok(Some(thread))
+    Ok(Some((thread, frame.wait())))
 }
 
 /// What a recording is made with.
@@ -486,11 +489,14 @@ impl<'a> Scene<'a> {
             job.origin,
             job.api,
             job.root,
-            (
-                session.shim.api[ApiFn::TempDisable as usize],
-                session.shim.api[ApiFn::TempEnable as usize],
-            ),
-            &returns_twice,
+            Places {
+                returns_twice: &returns_twice,
+                disable_enable: (
+                    session.shim.api[ApiFn::TempDisable as usize],
+                    session.shim.api[ApiFn::TempEnable as usize],
+                ),
+                code: session.layout.code..session.layout.code + session.layout.code_bytes,
+            },
         );
         record(&ctx, policy)
     }

@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use redmagic_engine::cache::CodeCache;
 use redmagic_engine::graph::AnchorKey;
 use redmagic_engine::memory::SharedMemory;
-use redmagic_engine::{Decision, Engine, Hostile, Job, Params, Request, Setup};
+use redmagic_engine::{Decision, Engine, Hostile, Job, Mode, Params, Request, Setup};
 use redmagic_proto::control::{
     Control, MISUSE_END_FRAME, MISUSE_REGISTRY, MISUSE_TEMP_ENABLE, Misuse, PARK_ANSWERED, PARK_AREAS, PARK_FREE,
     PARK_POSTED, PARK_TAKEN, ParkArea, REQUEST_ANCHOR, REQUEST_EXIT, SESSION_ABANDONED, SESSION_ACTIVE,
@@ -31,6 +31,7 @@ use redmagic_tracee::memory::Memory;
 use redmagic_tracee::process;
 use redmagic_tracee::space::Space;
 
+use crate::payoff::{Measured, Payoff};
 use crate::recorder;
 use crate::registry::RegistryReader;
 use crate::sample::Sampler;
@@ -103,6 +104,8 @@ pub struct Session {
     pub began: Instant,
     /// The recorder has work.
     pub busy: AtomicBool,
+    /// What was measured of the use of traces.
+    pub measured: Mutex<Option<Measured>>,
     /// What the user should know, oldest first.
     pub messages: Mutex<Vec<String>>,
     /// Set once; the threads then end.
@@ -196,6 +199,7 @@ impl Session {
             space: Space::of(pid)?,
             began: Instant::now(),
             busy: AtomicBool::new(true),
+            measured: Mutex::default(),
             messages: Mutex::new(Vec::new()),
             ending: Mutex::new(None),
             stop: AtomicBool::new(false),
@@ -285,12 +289,13 @@ impl Session {
         let mut registry = RegistryReader::new(self.memory, self.shim.registry);
         let mut misuse = MisuseReader::default();
         let mut looked = Instant::now();
+        let mut payoff = Payoff::new(self.pid, lock(&self.engine).params());
         while !self.stop.load(Ordering::Acquire) {
             let rung = doorbell.load(Ordering::Acquire);
             let mut asked = false;
             for area in 0..PARK_AREAS {
                 if self.park_state(area).load(Ordering::Acquire) == PARK_POSTED {
-                    if !asked {
+                    if !asked && !payoff.is_resting() {
                         self.follow(&mut registry);
                     }
                     asked = true;
@@ -301,14 +306,17 @@ impl Session {
             }
             if looked.elapsed() > IDLE || !asked {
                 looked = Instant::now();
-                self.follow(&mut registry);
+                if !payoff.is_resting() {
+                    self.follow(&mut registry);
+                }
                 misuse.look(self);
                 self.take_samples();
                 if let Some(ending) = self.look_at_target() {
                     return self.end(ending);
                 }
             }
-            futex_wait(doorbell, rung, IDLE);
+            let idle = payoff.look(self, &mut registry).min(IDLE);
+            futex_wait(doorbell, rung, idle);
         }
     }
 
@@ -323,6 +331,29 @@ impl Session {
         if registry.is_current() {
             engine.validate(generation);
         }
+    }
+
+    /// Lets traces rest: the target runs as if there were no session.
+    pub fn rest(&self) {
+        lock(&self.engine).set_mode(Mode::Resting);
+        // While the channel is closed, nobody says that constant memory ends. Whoever is in a trace, in a call that it
+        // keeps, must leave when that returns: no trace is valid for this generation until `follow` says so.
+        self.control
+            .u64(offset_of!(Control, generation))
+            .fetch_add(1, Ordering::SeqCst);
+        if let Err(error) = self.space.write_u64(self.shim.page, 0) {
+            tracing::debug!(%error, "closing the channel");
+        }
+    }
+
+    /// Ends that.
+    pub fn wake(&self, registry: &mut RegistryReader) {
+        // What ends from here on is counted; what has ended before, the registry says.
+        if let Err(error) = self.open_channel() {
+            tracing::debug!(%error, "opening the channel");
+        }
+        self.follow(registry);
+        lock(&self.engine).set_mode(Mode::Running);
     }
 
     /// Counts where the target was since the last call.

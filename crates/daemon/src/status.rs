@@ -9,6 +9,7 @@ use redmagic_proto::ApiFn;
 use serde::{Deserialize, Serialize};
 
 use crate::explain::Explanation;
+use crate::payoff::Measured;
 use crate::profile::Profile;
 use crate::session::{Session, lock};
 
@@ -72,6 +73,8 @@ pub struct Status {
     pub pause_p99_us: u32,
     /// Recordings put off because of REDMAGIC_RECORDSHARE.
     pub postponed: u64,
+    /// What the program gained by its traces when that was measured last: REDMAGIC_PAYOFF.
+    pub measured: Option<Measured>,
     /// Seconds from the session's start to the first trace.
     pub time_to_first_trace_s: Option<f64>,
     /// Share of the first thread's time spent in generated code, from 0 to 1; only when
@@ -187,6 +190,7 @@ pub fn status(session: &Session) -> Status {
         pause_p50_us: recorders.pauses.quantile(0.5),
         pause_p99_us: recorders.pauses.quantile(0.99),
         postponed: counts.postponed,
+        measured: *lock(&session.measured),
         time_to_first_trace_s: counts.first_trace.map(|d| d.as_secs_f64()),
         trace_time_share,
         session_s: session.began.elapsed().as_secs_f64(),

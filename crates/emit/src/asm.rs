@@ -212,6 +212,14 @@ impl Asm {
         self.rip(&[0xff, 0x25], address, &[])
     }
 
+    /// `sub dword ptr [rip + ...], amount`: changes flags.
+    ///
+    /// # Errors
+    /// When the address is out of reach.
+    pub fn count_down(&mut self, address: u64, amount: i8) -> Result<(), AsmError> {
+        self.rip(&[0x83, 0x2d], address, &amount.to_le_bytes())
+    }
+
     /// `push qword ptr [rip + datum]`.
     pub fn push_datum(&mut self, datum: Datum) -> Result<(), AsmError> {
         self.rip(&[0xff, 0x35], self.datum_address(datum), &[])

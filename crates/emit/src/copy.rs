@@ -262,6 +262,9 @@ pub struct Compiled {
     pub lines: Vec<(u64, u32)>,
     /// For optimised traces: the operation whose register the result of each shares.
     pub shared: Vec<u32>,
+    /// For optimised loops, if it was asked for: the word through which they come to their head each time, which it holds at
+    /// first. No flag is live there.
+    pub turn: Option<Datum>,
     /// For optimised traces: how far the stack pointer of the entry is above the machine's, in bytes.
     pub frame: i64,
 }
@@ -332,6 +335,7 @@ pub fn compile(start: Start, ops: &[Op], end: End, environment: &Environment) ->
         body,
         exits,
         shared: Vec::new(),
+        turn: None,
         frame: 0,
         lines,
     })

@@ -70,8 +70,6 @@ pub struct Handover {
     /// Where values are, by the operation that made each; registers of the entry that no operation reads are numbered after
     /// the operations. See [`crate::copy::Compiled::shared`].
     pub homes: Box<[(u32, Home)]>,
-    /// Loads that the stub makes, which can still be made.
-    pub loads: Box<[u32]>,
     /// Whether the flags of the exit are those of the processor.
     pub flags: bool,
 }

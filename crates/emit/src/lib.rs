@@ -6,9 +6,11 @@
 //! * [`exits`]: the out-of-line stubs by which a trace is left;
 //! * [`copy`]: the copy tier, which repeats recorded instructions byte for byte with
 //!   guards in place of branches;
-//! * [`lower`]: the optimised tier, which makes code of the IR.
+//! * [`lower`]: the optimised tier, which makes code of the IR;
+//! * [`turnstile`]: code that counts who passes on the way to a trace.
 
 pub mod asm;
 pub mod copy;
 pub mod exits;
 pub mod lower;
+pub mod turnstile;

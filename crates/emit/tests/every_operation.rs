@@ -89,6 +89,7 @@ fn compiles(code: Opcode, ty: Type) -> Result<(), LowerError> {
     let targets = Targets {
         end: target,
         restart: target,
+        turn: false,
     };
     let environment = Environment {
         base: 0x100000,

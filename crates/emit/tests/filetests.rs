@@ -251,6 +251,7 @@ fn lowered(input: &str) -> String {
     let targets = lower::Targets {
         end: target(0x1d_0000),
         restart: target(0x1d_0008),
+        turn: false,
     };
     match lower::compile(&trace, start, &targets, &environment()) {
         Ok(compiled) => listing(&compiled),

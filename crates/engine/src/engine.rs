@@ -2,9 +2,11 @@
 
 mod activity;
 mod install;
+mod payoff;
 
 pub use activity::Stays;
 pub use install::{Begun, Compilation, Draft};
+pub use payoff::{Mode, Passed, Progress};
 
 use std::collections::{BTreeMap, HashSet};
 use std::mem::offset_of;
@@ -101,6 +103,13 @@ fn soon_again(hot: i32, least: i32, busied: u32) -> i32 {
     hot.max(least).saturating_mul(1 << busied.min(6)).min(NEVER)
 }
 
+/// What a counter is set to that is to run out after so many turns of a loop.
+fn weighed(turns: u64) -> i32 {
+    i32::try_from(turns.saturating_mul(LOOP_WEIGHT as u64))
+        .unwrap_or(NEVER)
+        .min(NEVER)
+}
+
 /// How far a counter has come down.
 fn taken(armed: i32, left: i32) -> u64 {
     u64::try_from(armed.saturating_sub(left.max(0))).unwrap_or(0)
@@ -175,6 +184,8 @@ pub struct Engine {
     mappings: Arc<Mappings>,
     /// The target's address of the generation of constant memory.
     generation_address: u64,
+    /// The target's address of the counters of anchors.
+    hotness_address: u64,
     /// The generation for which the live roots are valid.
     generation: u64,
     counts: Counts,
@@ -183,6 +194,7 @@ pub struct Engine {
     full: bool,
     /// Whether to note what code is for.
     noting: bool,
+    payoff: payoff::Payoff,
 }
 
 impl Engine {
@@ -213,11 +225,13 @@ impl Engine {
             relied_on: BTreeMap::new(),
             mappings: Arc::default(),
             generation_address: setup.control_address + offset_of!(Control, generation) as u64,
+            hotness_address: setup.control_address + offset_of!(Control, hotness) as u64,
             generation: 0,
             counts: Counts::default(),
             start: Instant::now(),
             full: false,
             noting: false,
+            payoff: payoff::Payoff::default(),
             params: setup.params,
         };
         let hot = engine.hot_loop(0);
@@ -278,22 +292,21 @@ impl Engine {
 
     /// The counter of an anchor after `aborts` aborted recordings.
     fn hot_loop(&self, aborts: u64) -> i32 {
-        let turns = self.params.hotloop << aborts.min(MAX_BACKOFF_SHIFT);
-        i32::try_from(turns.saturating_mul(LOOP_WEIGHT as u64))
-            .unwrap_or(NEVER)
-            .min(NEVER)
+        weighed(self.turns_to_hot(aborts))
+    }
+
+    /// The same, in turns of a loop.
+    fn turns_to_hot(&self, aborts: u64) -> u64 {
+        self.params.hotloop << aborts.min(MAX_BACKOFF_SHIFT)
     }
 
     /// The same after `left` recordings of a loop that ended meanwhile. A program that does the same over and over would ask
     /// in the same turn again: how often it has to come round is different each time (LuaJIT has a random part in its penalty
     /// for that reason; here it is always the same sequence, so that runs can be repeated).
     fn hot_after_left(&self, aborts: u64, left: u64) -> i32 {
-        let turns = (self.params.hotloop << aborts.min(MAX_BACKOFF_SHIFT)).min(NEVER as u64);
+        let turns = self.turns_to_hot(aborts);
         let scattered = left.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let turns = turns + scattered % (turns / 4 + 16);
-        i32::try_from(turns.saturating_mul(LOOP_WEIGHT as u64))
-            .unwrap_or(NEVER)
-            .min(NEVER)
+        weighed(turns + scattered % (turns / 4 + 16))
     }
 
     fn hot_exit(&self, aborts: u64) -> i32 {
@@ -334,8 +347,7 @@ impl Engine {
 
     /// Turns until an anchor asks; other anchors with the same hash count with it. The word is the program's to write.
     pub fn turns_left(&self, id: u64) -> u64 {
-        let left = self.control.i32(offset_of!(Control, hotness) + hash(id) * 4);
-        u64::try_from(left.load(Ordering::Relaxed)).unwrap_or(0) / LOOP_WEIGHT as u64
+        u64::try_from(self.hotness(hash(id))).unwrap_or(0) / LOOP_WEIGHT as u64
     }
 
     /// Times an exit must still be taken before it asks.
@@ -348,11 +360,7 @@ impl Engine {
         let known: HashSet<usize> = self.graph.anchors.keys().map(|key| hash(key.id)).collect();
         let initial = self.hot_loop(0);
         let counters = (0..redmagic_proto::entries::ENTRIES).filter(|at| !known.contains(at));
-        let left = counters.map(|at| {
-            self.control
-                .i32(offset_of!(Control, hotness) + at * 4)
-                .load(Ordering::Relaxed)
-        });
+        let left = counters.map(|at| self.hotness(at));
         let begun: Vec<i32> = left.filter(|left| (0..initial).contains(left)).collect();
         let nearest = begun.iter().min().map(|left| *left as u64 / LOOP_WEIGHT as u64);
         (begun.len() as u64, nearest)
@@ -404,6 +412,11 @@ impl Engine {
     }
 
     fn decide_anchor(&mut self, api: ApiFn, key: AnchorKey, wait: bool, soon: bool) -> Decision {
+        if self.payoff.is_resting() {
+            self.set_hotness(key.id, NEVER);
+            self.mark_known(key);
+            return Decision::Run;
+        }
         let disabled = self.declared.disabled.contains(&key.id);
         let put_off = self.graph.anchor(key, api).put_off + 1;
         let shift = self.put_off_shift(put_off);

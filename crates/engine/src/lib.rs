@@ -21,5 +21,7 @@ pub mod registry;
 pub mod timing;
 pub mod unwind;
 
-pub use engine::{Begun, Compilation, Decision, Draft, Engine, Finished, Hostile, Job, Request, Setup, Stays};
+pub use engine::{
+    Begun, Compilation, Decision, Draft, Engine, Finished, Hostile, Job, Mode, Passed, Progress, Request, Setup, Stays,
+};
 pub use params::Params;

@@ -240,13 +240,18 @@ fn counts(trace: &Trace, rsp_based: &[bool]) -> Vec<bool> {
     out
 }
 
+/// What makes a condition, and the flags that it is of.
+fn compared(trace: &Trace, cond: Value) -> Option<(&Op, &Op)> {
+    let op = |value: Value| value.as_op().map(|index| &trace.ops[index]);
+    let cond = op(cond).filter(|cond| cond.code == Opcode::Cond)?;
+    Some((cond, op(cond.args[0])?))
+}
+
 /// Which of the guards that compare words a guard is.
 fn guard_of_words(trace: &Trace, guard: &Op, rsp_based: &[bool]) -> Purpose {
     let op = |value: Value| value.as_op().map(|index| &trace.ops[index]);
-    let Some(cond) = op(guard.args[0]).filter(|op| op.code == Opcode::Cond) else {
-        return Purpose::Guards;
-    };
-    let Some(flags) = op(cond.args[0]).filter(|op| op.code == Opcode::FlagsSub && op.ty == Type::I64) else {
+    let compared = compared(trace, guard.args[0]);
+    let Some((cond, flags)) = compared.filter(|(_, op)| op.code == Opcode::FlagsSub && op.ty == Type::I64) else {
         return Purpose::Guards;
     };
     let [a, b] = [flags.args[0], flags.args[1]];
@@ -259,17 +264,24 @@ fn guard_of_words(trace: &Trace, guard: &Op, rsp_based: &[bool]) -> Purpose {
                 return Purpose::TypeGuards;
             }
         }
-        // By the order of an object and the stack, or a constant.
-        Some(Cond::L) if leaves => {
+        // By which side of a limit an object is on: the stack, or a constant between far regions.
+        Some(Cond::L | Cond::G) if leaves => {
             let limit = |value: Value| value.as_op().is_some_and(|at| rsp_based[at]);
             if limit(a) || limit(b) || trace.constant(b).is_some_and(|limit| limit as u64 >= 1 << 30) {
                 return Purpose::ApartGuards;
             }
         }
-        // By their ranges: the difference of two addresses and something.
+        // By their ranges: how far the end of one is above the other, whose bytes may be added.
         Some(Cond::B) if leaves => {
-            let sum = op(a).filter(|op| op.code == Opcode::Add);
-            if sum.is_some_and(|sum| constant(sum.args[1])) {
+            let difference = match op(a) {
+                Some(sum) if sum.code == Opcode::Add => op(sum.args[0]),
+                other => other,
+            };
+            let is_end = |value: Value| match op(value) {
+                Some(end) => end.code == Opcode::Lea || end.code == Opcode::Add && constant(end.args[1]),
+                None => constant(value),
+            };
+            if difference.is_some_and(|op| op.code == Opcode::Sub && is_end(op.args[0])) {
                 return Purpose::ApartGuards;
             }
         }
@@ -342,10 +354,7 @@ fn purpose(trace: &Trace, op: &Op, uses: Uses, rsp_based: &[bool]) -> Purpose {
 /// Whether a condition compares a byte, or what was a byte before it was widened.
 fn compares_byte(trace: &Trace, cond: Value) -> bool {
     let op = |value: Value| value.as_op().map(|index| &trace.ops[index]);
-    let Some(flags) = op(cond)
-        .filter(|cond| cond.code == Opcode::Cond)
-        .and_then(|cond| op(cond.args[0]))
-    else {
+    let Some((_, flags)) = compared(trace, cond) else {
         return false;
     };
     let mut value = flags.args[0];
@@ -443,8 +452,8 @@ guard.false v14 {pc=0x1002}
 v16 = load.i64 [v0 + 16]
 v17 = add.i64 v16, 2
 store.i64 v17, [v0 + 16]
-v19 = sub.i64 v16, v0
-v20 = add.i64 v19, 7
+v19 = add.i64 v16, 7
+v20 = sub.i64 v19, v0
 v21 = flags.sub.i64 v20, 15
 v22 = cond.b v21
 guard.false v22 {pc=0x1003}

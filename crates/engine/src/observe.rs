@@ -332,6 +332,7 @@ impl Search<'_> {
         let word = bits as u64;
         match op.code {
             O::Reg => self.regs.set(op.reg().expect("verified"), bits),
+            // Of the parent's frame, in which a value has its home: a prologue makes no others.
             O::Load => {
                 let address = self.regs.gpr[Reg::RSP.index()].wrapping_add_signed(i64::from(op.aux));
                 for (i, byte) in bits.to_le_bytes().into_iter().enumerate().take(op.ty.bytes() as usize) {

@@ -248,7 +248,6 @@ fn graft(
         at: handover.at,
         shared: &parent.shared,
         homes: &found.homes,
-        loads: &found.loads,
         flags: found.flags,
         frame: parent.frame,
     };

@@ -88,6 +88,12 @@ params! {
     /// Processor time in ms after which a program started by `redmagic run` gets its session: a shorter one is left alone.
     /// 0: at once, at its first call of the shim.
     after: "REDMAGIC_AFTER" = 25 in 0 ..= 600_000;
+    /// Processor time in ms from the first trace to the first measurement of whether the traces pay; the next ones come each
+    /// after twice as long. Traces that do not pay rest meanwhile. 0: never.
+    payoff: "REDMAGIC_PAYOFF" = 200 in 0 ..= 600_000;
+    /// How fast a program must be with its traces for them not to rest, in percent of what it is without. More than 100: for
+    /// the measurement anchors are counted, which costs some hundredths, and while traces rest they are not.
+    breakeven: "REDMAGIC_BREAKEVEN" = 102 in 0 ..= 1_000_000;
     /// How loops are recorded: 0 by emulation, and by stepping what it cannot do; 1 by stepping; 2 by both, which
     /// are compared (for tests).
     recorder: "REDMAGIC_RECORDER" = 0 in 0 ..= 2;

@@ -10,6 +10,8 @@
 //! * Interpreted functions are inlined into loops, compiled or not, until one is entered
 //!   more often than `maxrecursion`: then the recording ends at its entry. In the tree of a
 //!   function, its own entry ends every recording at once.
+//! * A function that a trace has called, as a call that it keeps, is recorded up to its return: generated code changes,
+//!   and means nothing without what its trace has put elsewhere.
 //! * A recording that came to be too long is made anew, and then ends at an anchor about half-way, whether that has a
 //!   trace or not.
 //! * Native calls inside the interpreter's image are followed; others, and functions that
@@ -17,6 +19,7 @@
 //!   many turns, unless that loop is an interpreter's, which an anchor in it shows.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use iced_x86::{FlowControl, Instruction};
 use redmagic_proto::ApiFn;
@@ -39,6 +42,9 @@ pub trait World {
 /// How often a recording that leaves its loop is given up for that reason. A loop that is left each time is recorded with
 /// what comes in between.
 const LEFT: u64 = 3;
+
+/// Instructions that are worth a trace of their own, where nothing but a return follows.
+const WORTH_ENDING: u64 = 8;
 
 /// How far apart two loops of one function may be: ids are addresses in its bytecode, as a rule.
 const FUNCTION: u64 = 1 << 16;
@@ -65,6 +71,19 @@ pub const RETURNS_TWICE: &[&str] = &[
     "savectx",
 ];
 
+/// What is where in the program.
+pub struct Places<'a> {
+    /// Whether a callee is a function that returns twice.
+    pub returns_twice: &'a dyn Fn(u64) -> bool,
+    /// First instructions of `temp_disable` and `temp_enable`.
+    pub disable_enable: (u64, u64),
+    /// Generated code.
+    pub code: Range<u64>,
+}
+
+/// Why a recording was ended ([`redmagic_record::recording::End::Stopped`]): what returns next was called by a trace.
+pub const CALLED_BY_TRACE: u32 = 1;
+
 /// The policy of one recording.
 pub struct Policy<'a, W: World> {
     params: &'a Params,
@@ -73,10 +92,7 @@ pub struct Policy<'a, W: World> {
     origin: Origin,
     root_api: ApiFn,
     root: AnchorKey,
-    /// Whether a callee is a function that returns twice.
-    returns_twice: &'a dyn Fn(u64) -> bool,
-    /// First instructions of `temp_disable` and `temp_enable`.
-    disable_enable: (u64, u64),
+    places: Places<'a>,
     /// Entry addresses of the calls that are being followed, outermost first; those above
     /// `left` belong to callers that the recording has returned into.
     stack: Vec<u64>,
@@ -124,7 +140,6 @@ impl Lessons {
 }
 
 impl<'a, W: World> Policy<'a, W> {
-    #[allow(clippy::too_many_arguments)] // each is a different kind of thing, and there is one caller
     /// For a recording from `origin` in the tree of `root`, an anchor that calls `root_api`.
     pub fn new(
         params: &'a Params,
@@ -133,8 +148,7 @@ impl<'a, W: World> Policy<'a, W> {
         origin: Origin,
         root_api: ApiFn,
         root: AnchorKey,
-        disable_enable: (u64, u64),
-        returns_twice: &'a dyn Fn(u64) -> bool,
+        places: Places<'a>,
     ) -> Policy<'a, W> {
         Policy {
             params,
@@ -143,8 +157,7 @@ impl<'a, W: World> Policy<'a, W> {
             origin,
             root_api,
             root,
-            returns_twice,
-            disable_enable,
+            places,
             stack: Vec::new(),
             depth: 0,
             left: 0,
@@ -220,7 +233,7 @@ impl<W: World> Guide for Policy<'_, W> {
         // above; `level` tells them apart.
         let depth = if self.depth < 0 { self.depth } else { site.depth as i32 };
         self.stack.truncate(self.level(depth));
-        if (self.returns_twice)(site.resolved) {
+        if (self.places.returns_twice)(site.resolved) {
             return match self.stack.last() {
                 Some(caller) => {
                     self.lessons.residual.push(*caller);
@@ -248,6 +261,9 @@ impl<W: World> Guide for Policy<'_, W> {
     }
 
     fn on_inst(&mut self, ip: u64, instruction: &Instruction, depth: i32) -> Flow {
+        if self.places.code.contains(&ip) {
+            return Flow::Abort(Abort::FrameLeft);
+        }
         self.instructions += 1;
         self.depth = depth;
         self.left = self.left.max(-depth);
@@ -274,6 +290,17 @@ impl<W: World> Guide for Policy<'_, W> {
         Flow::Continue
     }
 
+    fn on_return(&mut self, target: u64) -> Flow {
+        if !self.places.code.contains(&target) {
+            return Flow::Continue;
+        }
+        let is_loop = matches!(self.origin, Origin::Root(_)) && self.root_api != ApiFn::FunctionEntry;
+        if is_loop || self.instructions < WORTH_ENDING {
+            return Flow::Abort(Abort::FrameLeft);
+        }
+        Flow::End(CALLED_BY_TRACE)
+    }
+
     fn on_shim_call(&mut self, site: &ShimCallSite) -> ShimAction {
         let Some(api) = ApiFn::from_index(usize::from(site.api.0)) else {
             return ShimAction::Abort(Abort::LostTrack);
@@ -294,7 +321,7 @@ impl<W: World> Guide for Policy<'_, W> {
             },
             ApiFn::EnsureNotTraced => ShimAction::Abort(Abort::EnsureNotTraced),
             ApiFn::TempDisable => {
-                let (enter, leave) = self.disable_enable;
+                let (enter, leave) = self.places.disable_enable;
                 ShimAction::NativeUntil { enter, leave }
             }
             ApiFn::TempEnable => ShimAction::Abort(Abort::Unbalanced),

@@ -8,7 +8,7 @@ use common::{TEXT, key};
 use iced_x86::{Decoder, DecoderOptions};
 use redmagic_engine::Params;
 use redmagic_engine::graph::{AnchorKey, Origin};
-use redmagic_engine::policy::{Functions, Policy, World};
+use redmagic_engine::policy::{CALLED_BY_TRACE, Functions, Places, Policy, World};
 use redmagic_proto::ApiFn;
 use redmagic_record::abort::Abort;
 use redmagic_record::guide::{CallAction, CallSite, Flow, Guide, ShimAction, ShimCallSite};
@@ -34,6 +34,7 @@ impl World for Known {
 }
 
 const SETJMP: u64 = 0x7f00_0000;
+const CODE: u64 = 0x7e00_0000;
 
 struct Case {
     params: Params,
@@ -62,8 +63,11 @@ impl Case {
             self.origin,
             self.api,
             key(1),
-            (1, 2),
-            &|a| a == SETJMP,
+            Places {
+                returns_twice: &|a| a == SETJMP,
+                disable_enable: (1, 2),
+                code: CODE..CODE + 0x1000,
+            },
         )
     }
 }
@@ -122,6 +126,42 @@ fn in_a_deeper_frame_the_same_anchor_is_another_loop() {
         policy.on_shim_call(&shim(ApiFn::BackwardsBranch, key(1).id)),
         ShimAction::End
     );
+}
+
+/// What a policy says of a return after some instructions.
+fn returns(case: &Case, instructions: usize, target: u64) -> Flow {
+    let mut policy = case.policy();
+    let nop = Decoder::with_ip(64, &[0x90], TEXT, DecoderOptions::NONE).decode();
+    for _ in 0..instructions {
+        assert_eq!(policy.on_inst(TEXT, &nop, 0), Flow::Continue);
+    }
+    policy.on_return(target)
+}
+
+#[test]
+fn what_a_trace_has_called_is_recorded_up_to_its_return() {
+    let side = Case {
+        origin: Origin::Side { exit: 1, parent: 0 },
+        ..Case::new()
+    };
+    let function = Case {
+        api: ApiFn::FunctionEntry,
+        ..Case::new()
+    };
+    for case in [&side, &function] {
+        assert_eq!(returns(case, 100, TEXT), Flow::Continue);
+        assert_eq!(returns(case, 100, CODE + 8), Flow::End(CALLED_BY_TRACE));
+        assert_eq!(returns(case, 1, CODE + 8), Flow::Abort(Abort::FrameLeft));
+    }
+    // A loop that does not come back is none.
+    assert_eq!(returns(&Case::new(), 100, CODE + 8), Flow::Abort(Abort::FrameLeft));
+}
+
+#[test]
+fn generated_code_is_not_recorded() {
+    let case = Case::new();
+    let nop = Decoder::with_ip(64, &[0x90], CODE, DecoderOptions::NONE).decode();
+    assert_eq!(case.policy().on_inst(CODE, &nop, 0), Flow::Abort(Abort::FrameLeft));
 }
 
 #[test]

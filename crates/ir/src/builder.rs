@@ -208,6 +208,12 @@ impl Builder {
         })
     }
 
+    /// Takes over the constants of a builder that went on from this one. A pool only grows, so numbers from either stay right.
+    pub fn keep_constants(&mut self, later: Builder) {
+        self.trace.constants = later.trace.constants;
+        self.interned = later.interned;
+    }
+
     /// An integer constant.
     pub fn int(&mut self, ty: Type, value: u64) -> Value {
         self.constant(ty, u128::from(value))

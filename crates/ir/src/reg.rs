@@ -149,6 +149,8 @@ impl Cond {
     pub const O: Cond = Cond(0);
     /// SF is not OF: signed less.
     pub const L: Cond = Cond(12);
+    /// SF is OF, and ZF is clear: signed greater.
+    pub const G: Cond = Cond(15);
 
     /// The condition of this x86 code. `None` above 15.
     pub const fn from_code(code: u8) -> Option<Cond> {

@@ -184,10 +184,11 @@ impl<'a> Cx<'a> {
         }
     }
 
-    /// Goes back to what was known then.
+    /// Goes back to what was known then. Constants that were made since keep their numbers.
     pub(crate) fn restore(&mut self, saved: &Saved) {
         let saved = saved.clone();
-        self.b = saved.b;
+        let later = std::mem::replace(&mut self.b, saved.b);
+        self.b.keep_constants(later);
         self.observed = saved.observed;
         self.equal = saved.equal;
         self.feasible = saved.feasible;

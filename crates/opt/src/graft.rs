@@ -54,8 +54,6 @@ pub struct Leave<'a> {
     pub shared: &'a [u32],
     /// Homes by such an operation; registers of the entry that no operation reads are numbered after the operations.
     pub homes: &'a [(u32, Home)],
-    /// Loads that have not been made, and can be made at the exit.
-    pub loads: &'a [u32],
     /// Whether the flags of the exit are those of the machine.
     pub flags: bool,
     /// How far the stack pointer of the parent's entry is above the machine's.
@@ -279,7 +277,6 @@ impl Graft<'_> {
                 let tuple = op.args[0].as_op()?;
                 return (self.old.ops[tuple].code == Opcode::Call).then(|| self.dead_flags());
             }
-            Opcode::Load if self.leave.loads.contains(&(index as u32)) => {}
             Opcode::Phi | Opcode::Get | Opcode::LoopHead => return None,
             _ if depth >= DEEPEST || !matches!(op.code.effects(), Effects::PURE | Effects::FP) => return None,
             _ => {}
@@ -301,6 +298,13 @@ impl Graft<'_> {
     /// What is at a home, as a value of this type. A home in the frame has this many bytes.
     fn at_home(&mut self, home: Home, ty: Type, bytes: u32) -> Option<Value> {
         match home {
+            _ if ty == Type::I1 => {
+                // Truth is kept as a byte.
+                let byte = self.at_home(home, Type::I8, bytes)?;
+                let zero = self.b.int(Type::I8, 0);
+                let flags = self.b.flags_sub(Type::I8, byte, zero);
+                Some(self.b.cond(Cond::NE, flags))
+            }
             Home::Register(reg) => {
                 let whole = self.machine(reg);
                 match ty {

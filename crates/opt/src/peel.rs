@@ -22,7 +22,7 @@
 //! entry of the trace, through its anchor's slot: there everything is loaded anew. The same way out serves those who drop
 //! the trace.
 
-use redmagic_ir::{Builder, Cond, Constant, End, Op, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
+use redmagic_ir::{Builder, Cond, End, Op, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::cx::{Cx, Failed};
@@ -100,21 +100,10 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
             continue;
         }
         hoisted += 1;
-        // The pool of constants, too, goes back to what it was.
-        let parts = early.iter().flat_map(|(a, b)| a.parts().chain(b.parts()));
-        let constants: Vec<(Value, Constant)> = parts
-            .filter_map(|part| Some((part, cx.b.trace().constants[part.as_constant()?])))
-            .collect();
         cx.restore(&start);
-        let constants: FxHashMap<Value, Value> = constants
-            .into_iter()
-            .map(|(part, constant)| (part, cx.b.constant(constant.ty, constant.bits)))
-            .collect();
-        let again = |part: Value| constants.get(&part).copied().unwrap_or(part);
         cx.carried.clear();
         settled = false;
         for (a, b) in early {
-            let (a, b) = (a.with(&again), b.with(&again));
             cx.checkpoint = Some(Snapshot {
                 pc: cx.input.restart_pc,
                 ..end.clone()
@@ -203,6 +192,7 @@ fn feed_body(straight: &Trace, end: &Snapshot, from: &Snapshot, cx: &mut Cx<'_>)
             None => value,
         };
         let seen = cx.observed[index];
+        let before = cx.b.len();
         let value = cx.feed_from(
             straight,
             index,
@@ -210,6 +200,9 @@ fn feed_body(straight: &Trace, end: &Snapshot, from: &Snapshot, cx: &mut Cx<'_>)
             &|cx: &mut Cx<'_>, old: &Snapshot| second_snapshot(cx, old, from, &|value| copy(&copies, value)),
             seen,
         )?;
+        if matches!(op.code, Opcode::GuardTrue | Opcode::GuardFalse) && cx.b.len() > before {
+            cx.memory.copied(index);
+        }
         copies.push(value);
     }
     let last = second_snapshot(cx, end, from, &|value: Value| match value.as_op() {

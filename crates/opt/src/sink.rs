@@ -34,7 +34,7 @@ enum Range {
 }
 
 /// Most exit stores in a trace: each is code in a stub.
-const MOST: usize = 2048;
+const MOST: usize = 16384;
 
 /// See the module.
 #[must_use]

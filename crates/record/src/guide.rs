@@ -102,6 +102,11 @@ pub trait Guide {
         Flow::Continue
     }
 
+    /// Before each return from the first frame or a caller of it, to `target`.
+    fn on_return(&mut self, _target: u64) -> Flow {
+        Flow::Continue
+    }
+
     /// Before each call, and before each jump that leaves the own images or goes to what [`Guide::is_call_target`] says.
     fn on_call(&mut self, site: &CallSite) -> CallAction;
 

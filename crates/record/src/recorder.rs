@@ -208,9 +208,13 @@ impl<'a, M: Machine> Recorder<'a, M> {
             FlowControl::Call if fetched.instruction.mnemonic() == Mnemonic::Syscall => {
                 return self.syscall(fetched);
             }
-            FlowControl::Call | FlowControl::IndirectCall => self.transfer(fetched, false)?,
-            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch => self.transfer(fetched, true)?,
+            FlowControl::Call | FlowControl::IndirectCall => return self.transfer(fetched, false),
+            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch => return self.transfer(fetched, true),
             FlowControl::Return => {
+                let (target, _) = self.return_address()?;
+                if let Some(end) = self.before_return(fetched.instruction.ip(), target)? {
+                    return Ok(Some(end));
+                }
                 self.plain(fetched)?;
                 self.depth -= 1;
             }

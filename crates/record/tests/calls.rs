@@ -4,7 +4,7 @@ mod common;
 use common::*;
 use redmagic_record::abort::Abort;
 use redmagic_record::guide::CallAction;
-use redmagic_record::recording::{Residual, Step};
+use redmagic_record::recording::{End, Residual, Step};
 use redmagic_record::stepping::Limits;
 use redmagic_tracee::testing::shared_words;
 use std::sync::atomic::Ordering::SeqCst;
@@ -179,6 +179,34 @@ fn a_tail_call_out_of_the_image_returns_to_the_caller() {
     assert_eq!(residual(&steps).return_address, landing as *const () as u64);
     assert!(guide.seen_calls[0].tail);
     assert_eq!(*guide.depths.last().unwrap(), -1);
+}
+
+#[test]
+fn a_recording_may_end_before_the_first_frame_returns() {
+    let landing = Some(landing as *const () as u64);
+    let ended = |function: *const (), argument: u64| {
+        let child = spinning_child(shared_words(), || {});
+        let mut thread = stop(child.pid);
+        send_into(&mut thread, function as u64, [argument, 0, 0]);
+        let mut guide = Table {
+            returns_to: landing,
+            ..Table::default()
+        };
+        let outcome = record_with(thread, &mut guide, &no_api, &Limits::default());
+        let recording = outcome.result.unwrap();
+        let End::Stopped { ip, reason: 78 } = recording.end else {
+            panic!("{:?}", recording.end)
+        };
+        (recording.steps.len(), ip, outcome.thread.unwrap().regs().unwrap().rip)
+    };
+    // Not where functions that it calls return, nor behind the return.
+    let (steps, ip, rip) = ended(factorial as *const (), 3);
+    assert!(steps > 10);
+    assert_eq!(ip, rip);
+    assert_ne!(Some(ip), landing);
+    // A jump to a function outside of the image returns for it.
+    let (steps, ip, _) = ended(tail_call_strlen_stub as *const (), c"five!".as_ptr() as u64);
+    assert_eq!((steps, ip), (1, tail_call_strlen_stub as *const () as u64 + 1));
 }
 
 #[test]

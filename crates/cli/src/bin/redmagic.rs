@@ -81,7 +81,7 @@ enum What {
     Params,
 }
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 struct Run {
     /// The daemon's log.
     #[arg(long, value_name = "FILE")]
@@ -111,12 +111,8 @@ struct Run {
 fn main() -> ExitCode {
     if let Some(command) = plain_run() {
         return run_command(&Run {
-            log: None,
-            stats: None,
-            save_recordings: None,
-            profile: false,
-            require: false,
             command,
+            ..Run::default()
         });
     }
     let result = match Arguments::parse().what {

@@ -200,6 +200,7 @@ impl<'a> Lower<'a> {
                 self.pinned[reg.index()] = None;
             }
         }
+        self.regs.forget_constants();
         self.take_results(i);
         self.take_flags(i)
     }

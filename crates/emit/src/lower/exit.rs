@@ -66,13 +66,10 @@ impl<'a> Lower<'a> {
         let slot = self.asm.datum_label(label);
         self.asm.jmp_through(self.asm.datum_address(slot))?;
         self.asm.bind(label);
-        let loads = pending.sunk.iter().copied();
-        let is_load = |id: &Id| self.plan.op(*id).is_some_and(|op| op.code == Opcode::Load);
         Ok(Some(Handover {
             slot,
             stub: self.asm.here(),
             homes: pending.homes.as_slice().into(),
-            loads: loads.filter(is_load).map(|id| id as u32).collect(),
             flags: pending.snapshot.get(Reg::FLAGS).is_some() && self.plan.flags.in_exit(pending.op as u32 + 1),
         }))
     }

@@ -68,12 +68,18 @@ impl Lower<'_> {
         }
         self.regs.relock(0);
         self.regs.drop_copies(self.plan);
+        self.regs.forget_constants();
         let position = self.regs.position;
         let mut values = self.regs.everything();
         values.retain(|(id, _)| self.plan.last[*id] > position);
         self.head.values = values;
-        self.asm.align(32);
         let label = self.asm.label();
+        if self.targets.turn {
+            let turn = self.asm.datum_label(label);
+            self.turn = Some(turn);
+            self.asm.jmp_through(self.asm.datum_address(turn))?;
+        }
+        self.asm.align(32);
         self.asm.bind(label);
         self.head.label = Some(label);
         self.last_guard = None;
@@ -193,6 +199,10 @@ impl Lower<'_> {
         let label = self.head.label.expect("a loop has a head");
         let before = self.asm.here();
         self.parallel(moves)?;
+        if let Some(turn) = self.turn {
+            self.asm.jmp_through(self.asm.datum_address(turn))?;
+            return Ok(());
+        }
         if self.asm.here() == before
             && let Some((leave, exit)) = self.last_guard
             && self.asm.retract_jcc(exit)

@@ -72,6 +72,9 @@ pub struct Targets {
     pub end: Target,
     /// Of exits that are [`redmagic_ir::Via::Restart`].
     pub restart: Target,
+    /// Whether a loop goes back through a word of its own ([`copy::Compiled::turn`]), so that its turns can be counted. That
+    /// is an indirect jump: nothing beside a body of some length.
+    pub turn: bool,
 }
 
 /// Why a trace cannot be lowered. It can still be copied.
@@ -231,6 +234,8 @@ struct Lower<'a> {
     at: usize,
     /// Values by the position that they die at.
     deaths: Vec<Vec<Id>>,
+    /// The word through which the loop goes back.
+    turn: Option<Datum>,
     /// The exit of the last guard, while nothing has been emitted after it.
     last_guard: Option<(u8, Label)>,
     /// Divisions that an earlier operation has made, too.
@@ -276,6 +281,7 @@ impl<'a> Lower<'a> {
             vectors: HashMap::new(),
             at: 0,
             deaths,
+            turn: None,
             last_guard: None,
             divided: vec![false; plan.trace.ops.len()],
             seen: vec![false; plan.ids],
@@ -323,6 +329,7 @@ impl<'a> Lower<'a> {
             exits,
             lines: self.lines,
             shared: self.plan.root.clone(),
+            turn: self.turn,
             frame: self.frame,
         }))
     }

@@ -89,9 +89,23 @@ impl Lower<'_> {
             return Ok(r);
         }
         let xmm = self.is_xmm(id);
-        let r = self.regs.find(self.plan, &mut self.asm, xmm, self.plan.hint[id], 0)?;
-        self.fill(r, id)?;
+        let constant = self
+            .plan
+            .constant(id)
+            .filter(|_| !xmm)
+            .map(|constant| constant.bits as u64);
+        let r = match constant.and_then(|bits| self.regs.near(bits)) {
+            Some((r, 0)) if self.regs.is_free(r) => r,
+            _ => {
+                let r = self.regs.find(self.plan, &mut self.asm, xmm, self.plan.hint[id], 0)?;
+                self.fill(r, id)?;
+                r
+            }
+        };
         self.regs.set(r, id);
+        if let Some(bits) = constant {
+            self.regs.contains(r, bits);
+        }
         Ok(r)
     }
 
@@ -107,8 +121,7 @@ impl Lower<'_> {
                 if r.is_xmm() {
                     return self.fill_vector(r, constant.bits, constant.ty);
                 }
-                self.asm.mov_reg_imm(r.number(), constant.bits as u64);
-                return Ok(());
+                return self.fill_constant(r, constant.bits as u64);
             }
             Kind::Stack(offset) => {
                 let mem = self.stack(offset)?;
@@ -130,6 +143,17 @@ impl Lower<'_> {
             return Ok(self.asm.mov(r, image)?);
         }
         Err(self.lost(id))
+    }
+
+    /// Where there is one nearby it takes fewer bytes: what is decoded for the first time in a while goes by bytes.
+    fn fill_constant(&mut self, r: R, bits: u64) -> Result<(), LowerError> {
+        let long = u32::try_from(bits).is_err() && i32::try_from(bits as i64).is_err();
+        match self.regs.near(bits).filter(|_| long) {
+            Some((from, 0)) => self.asm.mov(r, from)?,
+            Some((from, above)) => self.asm.lea(r, 8, Mem::base(from, above))?,
+            None => self.asm.mov_reg_imm(r.number(), bits),
+        }
+        Ok(())
     }
 
     fn fill_vector(&mut self, r: R, bits: u128, ty: Type) -> Result<(), LowerError> {
@@ -300,8 +324,16 @@ impl Lower<'_> {
         if seg == Seg::None && self.asm.reaches(address) {
             return Ok(Mem::absolute(address));
         }
+        if let Some((r, above)) = self.regs.near(address) {
+            self.regs.lock(r);
+            return Ok(Mem {
+                seg,
+                ..Mem::base(r, above)
+            });
+        }
         let r = self.temporary(false)?;
         self.asm.mov_reg_imm(r.number(), address);
+        self.regs.contains(r, address);
         Ok(Mem { seg, ..Mem::base(r, 0) })
     }
 

@@ -68,6 +68,8 @@ pub(super) struct Registers {
     main_slots: u16,
     /// Phis in memory.
     pub phi_slots: HashMap<u32, u16>,
+    /// Constants that general registers contain, held or not: they were put there and nothing has been since.
+    constants: [Option<u64>; 16],
 }
 
 /// Bytes that a value takes in the frame.
@@ -90,6 +92,35 @@ impl Registers {
             touched: Vec::new(),
             main_slots: 0,
             phi_slots: HashMap::new(),
+            constants: [None; 16],
+        }
+    }
+
+    /// A register contains this constant until something else is put there.
+    pub(super) fn contains(&mut self, r: R, constant: u64) {
+        // In exits registers are moved about behind our back.
+        if !r.is_xmm() && !self.in_exit {
+            self.constants[usize::from(r.0)] = Some(constant);
+        }
+    }
+
+    /// A register that contains a constant, and how far above that this one is. The nearest if there are several.
+    pub(super) fn near(&self, constant: u64) -> Option<(R, i32)> {
+        let all = (0u8..).zip(&self.constants).filter_map(|(r, there)| {
+            let above = constant.wrapping_sub((*there)?) as i64;
+            Some((R(r), i32::try_from(above).ok()?))
+        });
+        all.min_by_key(|(_, above)| above.unsigned_abs())
+    }
+
+    /// Registers may contain anything.
+    pub(super) fn forget_constants(&mut self) {
+        self.constants = [None; 16];
+    }
+
+    fn overwritten(&mut self, r: R) {
+        if let Some(constant) = self.constants.get_mut(usize::from(r.0)) {
+            *constant = None;
         }
     }
 
@@ -107,6 +138,7 @@ impl Registers {
             self.loc[id] = Loc::default();
         }
         self.holder = [NONE; 32];
+        self.forget_constants();
         self.locked = 0;
         self.in_exit = true;
         self.slots = self.main_slots;
@@ -158,6 +190,7 @@ impl Registers {
 
     /// Makes a register the place of a value, and locks it.
     pub(super) fn set(&mut self, r: R, id: Id) {
+        self.overwritten(r);
         self.holder[usize::from(r.0)] = id as u32;
         self.loc[id].reg = Some(r);
         self.locked |= r.bit();
@@ -168,6 +201,7 @@ impl Registers {
 
     /// Makes a register one that holds something temporary, and locks it.
     pub(super) fn set_temporary(&mut self, r: R) {
+        self.overwritten(r);
         self.holder[usize::from(r.0)] = TEMP;
         self.locked |= r.bit();
     }
@@ -186,6 +220,7 @@ impl Registers {
             self.drop_register(R(r));
         }
         self.locked = 0;
+        self.forget_constants();
     }
 
     /// Forgets where everything is: a call has been made.
@@ -309,11 +344,17 @@ impl Registers {
             }
         };
         let mut worst: Option<(u64, R)> = None;
+        let mut constant: Option<R> = None;
         for r in (0..).map_while(candidates) {
             if (self.locked | not) & r.bit() != 0 {
                 continue;
             }
             if self.holder[usize::from(r.0)] == NONE {
+                // A constant that may be of use yet.
+                if !xmm && self.constants[usize::from(r.0)].is_some() {
+                    constant.get_or_insert(r);
+                    continue;
+                }
                 return Ok(r);
             }
             let Some(id) = self.held(r) else { continue };
@@ -326,6 +367,9 @@ impl Registers {
             if worst.is_none_or(|(most, _)| score > most) {
                 worst = Some((score, r));
             }
+        }
+        if let Some(r) = constant {
+            return Ok(r);
         }
         let (_, r) = worst.ok_or(LowerError::Registers)?;
         self.evict(plan, asm, r)?;

@@ -271,6 +271,9 @@ impl Engine {
             // among them yet.
             self.cache.set_slot(valid, self.generation);
         }
+        let is_loop = |parent: &Parent| matches!(parent.trace.trace.end, redmagic_ir::End::Loop { .. });
+        let uncounted = code.parent.as_ref().is_some_and(is_loop) && code.compiled.turn.is_none();
+        let short_loop = uncounted.then_some(job.root);
         let (room, compiled) = (code.room, code.compiled);
         if first_exit as usize + compiled.exits.len() > EXIT_COUNTERS {
             return Err(CacheError::Full { bytes: EXIT_COUNTERS }.into());
@@ -329,9 +332,15 @@ impl Engine {
                 relied_on.push(block);
             }
         }
+        self.note_unseen(recording, short_loop);
         // Everything is in place: publish.
         match job.origin {
             Origin::Root(key) => {
+                let turn = compiled.turn.map(|turn| {
+                    let slot = room.data + u64::from(turn.0) * 8;
+                    (slot, compiled.data[turn.0 as usize])
+                });
+                self.count_root(id, key, job.api, turn);
                 if let Err(error) = self.cache.set_entry(key.id, key.return_address, compiled.entry) {
                     // Nothing leads to it.
                     self.graph.traces[id as usize].dropped = true;
@@ -589,6 +598,8 @@ impl Draft {
         let targets = Targets {
             end: *target,
             restart: *target,
+            // Where the body is several turns, going back once is not one turn.
+            turn: place.unroll == 1 && !redmagic_opt::peel::is_short(&trace),
         };
         let start = start_of(job);
         let (room, compiled) = self.place(

@@ -12,6 +12,9 @@ use redmagic_ir::{
 use super::machine;
 use crate::random::Random;
 
+/// Where 64-bit constants are that are near one another.
+const NEARBY: u64 = 0x7f12_3456_0000;
+
 /// What traces are made of, in parts of 100.
 #[derive(Debug, Clone, Copy)]
 pub struct Mix {
@@ -548,6 +551,11 @@ impl Generator {
             Type::V128 => r.vector(),
             Type::Flags => u128::from(r.bits() as u32 & flags::STATUS),
             Type::I8 => u128::from(r.below(70)),
+            // Near one another: one is made from what is left of another.
+            Type::I64 if r.one_in(2) => {
+                let reach = if r.one_in(4) { 1 << 33 } else { 200 };
+                u128::from(NEARBY + r.below(reach))
+            }
             _ => u128::from(r.integer()),
         };
         self.b.constant(ty, bits & ty.mask())

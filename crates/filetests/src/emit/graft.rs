@@ -233,6 +233,7 @@ impl Tester {
         let targets = Targets {
             end: target(machine::END_SLOT),
             restart: target(machine::RESTART_SLOT),
+            turn: true,
         };
         let environment = Environment {
             base: CODE + number * ROOM,
@@ -282,7 +283,6 @@ impl Tester {
             at: exit.step as usize,
             shared: &parent.compiled.shared,
             homes: &handover.homes,
-            loads: &handover.loads,
             flags: handover.flags,
             frame: parent.compiled.frame,
         };

@@ -398,6 +398,7 @@ fn compiled(trace: &Trace, case: &Case) -> Result<redmagic_emit::copy::Compiled,
     let targets = Targets {
         end: target(machine::END_SLOT),
         restart: target(machine::RESTART_SLOT),
+        turn: true,
     };
     compile(trace, start, &targets, &environment())
 }

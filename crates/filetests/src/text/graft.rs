@@ -58,6 +58,7 @@ pub fn graft(input: &str) -> String {
     let targets = Targets {
         end: target,
         restart: target,
+        turn: false,
     };
     let environment = Environment {
         base: 0x5000_0000,
@@ -78,7 +79,6 @@ pub fn graft(input: &str) -> String {
         at,
         shared: &compiled.shared,
         homes: &handover.homes,
-        loads: &handover.loads,
         flags: handover.flags,
         frame: compiled.frame,
     };

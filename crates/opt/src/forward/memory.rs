@@ -12,10 +12,11 @@
 //!   overlap, a comparison of the two ranges is put in before it, at the checkpoint of its instruction. In a loop those
 //!   between invariant roots are then found to be made already.
 //!
-//! What the comparison is: [`apart`].
+//! What the comparison is: [`apart`], and [`order`] between what is far from each other.
 
 mod across;
 mod apart;
+mod order;
 mod worth;
 
 pub(crate) use across::{drop_below, forget, leave_frames};
@@ -339,6 +340,11 @@ impl MemoryState {
     /// The pairs of roots whose guards cost more than they save.
     pub(crate) fn useless(&self) -> FxHashSet<(u64, u64)> {
         self.worth.useless()
+    }
+
+    /// The copy of a guard of the first iteration was put into the loop.
+    pub(crate) fn copied(&mut self, guard: usize) {
+        self.worth.copied(guard);
     }
 
     /// What is known was of use.

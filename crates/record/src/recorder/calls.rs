@@ -4,7 +4,7 @@ use iced_x86::{Instruction, OpKind};
 
 use super::{Fetched, Machine, Recorder, ToApi, inst};
 use crate::abort::Abort;
-use crate::guide::{CallAction, CallSite, ShimAction, ShimCallSite};
+use crate::guide::{CallAction, CallSite, Flow, ShimAction, ShimCallSite};
 use crate::native::{Fail, Names};
 use crate::operands;
 use crate::plt;
@@ -18,7 +18,7 @@ const CALL: Names = Names {
 
 impl<M: Machine> Recorder<'_, M> {
     /// A call, or a jump that may be a tail call.
-    pub(super) fn transfer(&mut self, fetched: &Fetched, jump: bool) -> Result<(), M::Error> {
+    pub(super) fn transfer(&mut self, fetched: &Fetched, jump: bool) -> Result<Option<End>, M::Error> {
         let instruction = &fetched.instruction;
         let Some(target) = self.target(instruction) else {
             return Err(Fail {
@@ -33,7 +33,8 @@ impl<M: Machine> Recorder<'_, M> {
                 step: self.steps.len(),
                 tail: jump,
             });
-            return self.plain(fetched);
+            self.plain(fetched)?;
+            return Ok(None);
         }
         let ip = instruction.ip();
         let in_own_image = self.is_own(resolved.address);
@@ -41,7 +42,8 @@ impl<M: Machine> Recorder<'_, M> {
             let through_stub = self.asked.take() == Some(resolved.address);
             let leaves = self.is_own(ip) && !in_own_image;
             if through_stub || !(leaves || self.guide.is_call_target(resolved.address)) {
-                return self.plain(fetched);
+                self.plain(fetched)?;
+                return Ok(None);
             }
         }
         let (return_address, rsp) = if jump {
@@ -49,6 +51,9 @@ impl<M: Machine> Recorder<'_, M> {
         } else {
             (instruction.next_ip(), self.machine.regs().rsp)
         };
+        if jump && let Some(end) = self.before_return(ip, return_address)? {
+            return Ok(Some(end));
+        }
         let site = CallSite {
             ip,
             target,
@@ -67,10 +72,22 @@ impl<M: Machine> Recorder<'_, M> {
                     self.asked = (target != resolved.address).then_some(resolved.address);
                     self.depth += 1;
                 }
-                Ok(())
             }
-            CallAction::Residual => self.residual(fetched, &site),
-            CallAction::Abort(reason) => Err(reason.into()),
+            CallAction::Residual => self.residual(fetched, &site)?,
+            CallAction::Abort(reason) => return Err(reason.into()),
+        }
+        Ok(None)
+    }
+
+    /// Asks about the instruction at `ip`, which returns to `target` or jumps to what does.
+    pub(super) fn before_return(&mut self, ip: u64, target: u64) -> Result<Option<End>, M::Error> {
+        if self.depth > 0 {
+            return Ok(None);
+        }
+        match self.guide.on_return(target) {
+            Flow::Continue => Ok(None),
+            Flow::End(reason) => Ok(Some(End::Stopped { ip, reason })),
+            Flow::Abort(reason) => Err(reason.into()),
         }
     }
 
@@ -89,7 +106,7 @@ impl<M: Machine> Recorder<'_, M> {
     }
 
     /// What the function that was just entered returns to, and rsp then.
-    fn return_address(&mut self) -> Result<(u64, u64), M::Error> {
+    pub(super) fn return_address(&mut self) -> Result<(u64, u64), M::Error> {
         let rsp = self.machine.regs().rsp;
         match self.machine.word(rsp) {
             Some(address) => Ok((address, rsp.wrapping_add(8))),

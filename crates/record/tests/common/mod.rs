@@ -77,6 +77,8 @@ pub struct Table {
     pub seen_calls: Vec<CallSite>,
     pub seen_shim: Vec<ShimCallSite>,
     pub depths: Vec<i32>,
+    /// A return to this address, from the first frame, ends the recording.
+    pub returns_to: Option<u64>,
     /// Called before each instruction with the number of those before it.
     pub hook: Option<Box<dyn FnMut(usize)>>,
 }
@@ -89,6 +91,14 @@ impl Guide for Table {
         self.depths.push(depth);
         if ip == landing as *const () as u64 {
             Flow::End(77)
+        } else {
+            Flow::Continue
+        }
+    }
+
+    fn on_return(&mut self, target: u64) -> Flow {
+        if self.returns_to == Some(target) {
+            Flow::End(78)
         } else {
             Flow::Continue
         }
@@ -126,6 +136,7 @@ impl Table {
         Table {
             calls: self.calls.clone(),
             shim: self.shim.clone(),
+            returns_to: self.returns_to,
             ..Table::default()
         }
     }

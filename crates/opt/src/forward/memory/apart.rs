@@ -4,8 +4,7 @@
 //! `a - b + al - 1` is below `al + bl - 1`, all modulo 2^64. The ranges are those of all accesses to a root ([`Extents`]), so
 //! that one comparison does for all.
 //!
-//! An object is rarely near the native stack or the program's image, and mostly on the same side of them. That its address is
-//! below (or above) a fixed distance from the stack pointer says the same in an instruction, whatever is accessed of it ([`Side`]).
+//! Objects that are far from each other, or from the native stack, are told apart by less: [`order`].
 //!
 //! An element of an array is at a different place in every turn of a loop. Where a guard has shown that its index is below a
 //! limit, the range is the whole array up to that limit; its comparison is of values that the loop does not change, and
@@ -14,7 +13,9 @@
 use redmagic_ir::{Cond, MemFlags, Op, Opcode as O, Trace, Type, Value};
 use rustc_hash::FxHashMap;
 
-use super::{Fact, Place, Root, from_stack, is_private_root, is_stack_pointer, place};
+use super::order::Order;
+use super::worth::Pair;
+use super::{Fact, Place, Root, from_stack, is_private_root, place};
 use crate::cx::Cx;
 use crate::forward::fold::significant_bits;
 
@@ -23,7 +24,7 @@ const MOST_GUARDS: usize = 1024;
 
 /// What a guard costs, in instructions: by the order of two objects, and by their ranges.
 const ORDER: f64 = 1.5;
-const OVERLAP: f64 = 3.5;
+const OVERLAP: f64 = 3.0;
 
 /// `index + offset` is below `limit`, unsigned.
 #[derive(Debug, Clone, Copy)]
@@ -68,10 +69,10 @@ pub(super) fn note_bound(cx: &mut Cx<'_>, guard: &Op) {
 /// A range of bytes: `length` bytes and `count << shift` more, from `root + from` on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span {
-    root: Root,
-    from: i64,
-    length: i64,
-    count: Option<(Value, u8)>,
+    pub(super) root: Root,
+    pub(super) from: i64,
+    pub(super) length: i64,
+    pub(super) count: Option<(Value, u8)>,
 }
 
 impl Span {
@@ -114,15 +115,6 @@ impl Span {
     /// The values that it depends on.
     pub(crate) fn parts(&self) -> impl Iterator<Item = Value> {
         self.root.parts().chain(self.count.map(|(count, _)| count))
-    }
-
-    /// The same range in other terms.
-    pub(crate) fn with(&self, map: &dyn Fn(Value) -> Value) -> Span {
-        Span {
-            root: self.root.with(map),
-            count: self.count.map(|(count, shift)| (map(count), shift)),
-            ..*self
-        }
     }
 
     /// Its first address and its length when it was recorded.
@@ -190,9 +182,14 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     }
     let start = i64::from(place.disp);
     let range = (place.root, start, start + i64::from(place.size));
+    // Whole arrays are best in loops: then nothing of it changes with the index. In a straight trace nothing is made before
+    // it, and where an object is takes a single comparison.
+    let in_arrays = |root: &Root| !cx.memory.straight && Span::array(cx, root, 0, 8).is_some();
+    let by_order = !in_arrays(&place.root) && !in_arrays(other);
     if cx.memory.facts.ranges_apart(cx.b.len(), range, (*other, lo, hi)) {
-        if let (Some(from), Some(to)) = (seen_root(cx, &place.root), seen_root(cx, other)) {
-            cx.memory.worth.kept((from, to), *other);
+        let order = Order::of(cx, (&place.root, start), (other, lo)).filter(|_| by_order);
+        for pair in pairs(cx, &place.root, other, order.as_ref()) {
+            cx.memory.worth.kept(pair, *other);
         }
         return true;
     }
@@ -223,22 +220,21 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     }
     let both_constant = |root: &Root| root.index.is_none() && cx.int(root.base).is_some();
     let constants = both_constant(&place.root) && both_constant(other);
-    let pair = (from, to);
     let plain = (Span::plain(place.root, start, end), Span::plain(*other, lo, hi));
-    let by_order = Side::of(cx, &plain.0, &plain.1).is_some();
-    let guarded = !cx.memory.straight || by_order || from_stack(cx, &place.root) || from_stack(cx, other);
-    let denied = cx.memory.denied.as_ref().is_none_or(|denied| denied.contains(&pair));
+    let order = Order::of_spans(cx, &plain.0, &plain.1).filter(|_| by_order);
+    let pairs = pairs(cx, &place.root, other, order.as_ref());
+    let guarded = !cx.memory.straight || order.is_some() || from_stack(cx, &place.root) || from_stack(cx, other);
+    let denied = cx.memory.denied.as_ref();
+    let denied = denied.is_none_or(|denied| pairs.iter().any(|pair| denied.contains(pair)));
     let may_guard = guarded && !denied && cx.checkpoint.is_some() && cx.memory.guards < MOST_GUARDS;
     if !constants && !may_guard {
         return false;
     }
-    // Whole arrays are best: then nothing of it changes with the index.
     let arrays = (
         Span::array(cx, &place.root, start, end).unwrap_or(plain.0),
         Span::array(cx, other, lo, hi).unwrap_or(plain.1),
     );
-    // In a straight trace nothing is made before it, and where an object is takes a single comparison.
-    let ways = if cx.memory.straight && by_order {
+    let ways = if order.is_some() {
         [plain, arrays]
     } else {
         [arrays, plain]
@@ -249,29 +245,52 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     if constants {
         return true;
     }
-    match compare(cx, &a, &b) {
-        Compared::Apart => {}
-        Compared::Overlap => return false,
+    let order = order.filter(|_| a.count.is_none() && b.count.is_none());
+    let cost = if order.is_some() { ORDER } else { OVERLAP };
+    let mut shown = |cx: &mut Cx<'_>, condition: Value, pair: Pair| match guard(cx, condition) {
+        Compared::Apart => true,
+        Compared::Overlap => false,
         Compared::Guarded => {
             if let Some(guards) = &mut cx.memory.in_loop {
                 guards.push((a, b));
             }
-            let cost = if Side::of(cx, &a, &b).is_some() { ORDER } else { OVERLAP };
-            cx.memory.worth.guarded(pair, cost);
+            cx.memory.worth.guarded(pair, cost, cx.b.len() - 1);
+            true
         }
+    };
+    let all = match &order {
+        Some(order) => order.each(cx, &mut shown),
+        None => {
+            let condition = overlapping(cx, &a, &b);
+            shown(cx, condition, (from.min(to), from.max(to)))
+        }
+    };
+    if !all {
+        return false;
     }
-    cx.memory.worth.kept(pair, *other);
+    for pair in pairs {
+        cx.memory.worth.kept(pair, *other);
+    }
     let at = cx.b.len();
-    let fact = Side::of(cx, &a, &b).map_or(
+    let fact = order.map_or(
         Fact {
             at,
             a: (place.root, start, end),
             b: (*other, lo, hi),
         },
-        |side| side.fact(at),
+        |order| order.fact(at),
     );
     cx.memory.facts.add(fact);
     true
+}
+
+/// What the guards that keep two objects apart compare.
+fn pairs(cx: &Cx<'_>, a: &Root, b: &Root, order: Option<&Order>) -> Vec<Pair> {
+    match (order, seen_root(cx, a), seen_root(cx, b)) {
+        (Some(order), ..) => order.pairs(cx),
+        (None, Some(a), Some(b)) => vec![(a.min(b), a.max(b))],
+        _ => Vec::new(),
+    }
 }
 
 /// Most significant bits of the index of a table of which it is looked up whether anything writes there.
@@ -306,8 +325,8 @@ pub(super) fn unwritten(cx: &Cx<'_>, place: &Place) -> bool {
     end.is_some_and(|end| cx.input.constants.unwritten(first..end))
 }
 
-/// What a comparison of two ranges came to.
-pub(crate) enum Compared {
+/// What a comparison came to.
+enum Compared {
     /// It is known that they do not overlap.
     Apart,
     /// They do, or no guard can be put in here.
@@ -316,127 +335,25 @@ pub(crate) enum Compared {
     Guarded,
 }
 
-/// Where an object is, seen from something that is far away from it: it stays there, most likely.
-struct Side {
-    /// What it is seen from.
-    from: Anchor,
-    /// The object.
-    object: Root,
-    /// Whether the object is below.
-    below: bool,
-    /// Whether the object is the second of the two ranges.
-    second: bool,
-}
-
-/// What objects are seen from.
-#[derive(Clone, Copy)]
-enum Anchor {
-    /// The native stack: the stack pointer at the entry.
-    Stack(Value),
-    /// A constant.
-    Constant(Root, u64),
-}
-
-/// How near two things may be to be told apart by their order: blocks of a heap, and stacks of threads and coroutines, can
-/// be on either side of each other.
-const NEAR: u64 = 1 << 33;
-
-/// What is between an object and what it is seen from, at least: [`REACH`] of both. Addresses are compared with their
-/// signs, so that nothing wraps around: those of a program are positive, and an access to any other faults.
-const GAP: i64 = 2 * REACH;
-
-/// How far the accesses to either may reach in the other's direction.
-const REACH: i64 = 1 << 14;
-
-/// The ranges of addresses in which constants are as one: a power of two.
-const REGION: u64 = 1 << 30;
-
-impl Side {
-    fn of(cx: &Cx<'_>, a: &Span, b: &Span) -> Option<Side> {
-        let stack = |span: &Span| {
-            let base = span.root.only_base().filter(|base| is_stack_pointer(cx, *base))?;
-            Some(Anchor::Stack(base))
-        };
-        let constant = |span: &Span| {
-            let address = cx.int(span.root.only_base()?)?;
-            Some(Anchor::Constant(span.root, address))
-        };
-        let (from, object, second) = match (stack(a), stack(b)) {
-            (Some(stack), None) => (stack, b, true),
-            (None, Some(stack)) => (stack, a, false),
-            (None, None) => match (constant(a), constant(b)) {
-                (Some(constant), None) => (constant, b, true),
-                (None, Some(constant)) => (constant, a, false),
-                _ => return None,
-            },
-            _ => return None,
-        };
-        let reaches = |span: &Span| span.count.is_none() && span.from >= -REACH && span.from + span.length <= REACH;
-        let anchor = match from {
-            Anchor::Stack(pointer) => cx.seen(pointer)? as u64,
-            Anchor::Constant(_, address) => address,
-        };
-        let seen = seen_root(cx, &object.root)?;
-        let far = anchor.abs_diff(seen) >= NEAR;
-        (far && reaches(a) && reaches(b)).then_some(Side {
-            from,
-            object: object.root,
-            below: seen < anchor,
-            second,
-        })
-    }
-
-    /// The condition that it is not there.
-    fn elsewhere(&self, cx: &mut Cx<'_>) -> Value {
-        let gap = if self.below { -GAP } else { GAP };
-        // Constants go by their regions, so that a comparison does for all of one.
-        let edge = |constant: u64, above: bool| (constant & !(REGION - 1)) + if above { REGION } else { 0 };
-        let limit = match self.from {
-            Anchor::Stack(pointer) => {
-                let gap = cx.b.int(Type::I64, gap as u64);
-                cx.make(O::Add, Type::I64, &[pointer, gap])
-            }
-            Anchor::Constant(_, address) => {
-                let limit = edge(address, !self.below).wrapping_add_signed(gap);
-                cx.b.int(Type::I64, limit)
-            }
-        };
-        let mut object = address(cx, &self.object);
-        if let Some(constant) = cx.int(object) {
-            object = cx.b.int(Type::I64, edge(constant, self.below));
-        }
-        let (low, high) = if self.below { (object, limit) } else { (limit, object) };
-        let flags = cx.make(O::FlagsSub, Type::I64, &[high, low]);
-        cx.feed(Cx::op(O::Cond, Type::Void, Cond::L.code(), &[flags]), Some(0))
-    }
-
-    /// What does not overlap when it is there: more than was asked for.
-    fn fact(&self, at: usize) -> Fact {
-        // As far as they reach towards each other, and any distance away.
-        let away = 1 << 20;
-        let (object, from) = if self.below {
-            ((-away, REACH), (-REACH, away))
-        } else {
-            ((-REACH, away), (-away, REACH))
-        };
-        let root = match self.from {
-            Anchor::Stack(pointer) => Root::plain(pointer),
-            Anchor::Constant(root, _) => root,
-        };
-        let object = (self.object, object.0, object.1);
-        let from = (root, from.0, from.1);
-        let (a, b) = if self.second { (from, object) } else { (object, from) };
-        Fact { at, a, b }
-    }
-}
-
 /// Guards that two ranges do not overlap.
-pub(crate) fn compare(cx: &mut Cx<'_>, a: &Span, b: &Span) -> Compared {
-    let below = match Side::of(cx, a, b) {
-        Some(side) => side.elsewhere(cx),
-        None => overlapping(cx, a, b),
-    };
-    match cx.int(below) {
+pub(crate) fn compare(cx: &mut Cx<'_>, a: &Span, b: &Span) {
+    match Order::of_spans(cx, a, b) {
+        Some(order) => {
+            order.each(cx, &mut |cx, condition, _| {
+                guard(cx, condition);
+                true
+            });
+        }
+        None => {
+            let condition = overlapping(cx, a, b);
+            guard(cx, condition);
+        }
+    }
+}
+
+/// Guards that a condition is false.
+fn guard(cx: &mut Cx<'_>, condition: Value) -> Compared {
+    match cx.int(condition) {
         Some(0) => Compared::Apart,
         Some(_) => Compared::Overlap,
         None => {
@@ -444,7 +361,7 @@ pub(crate) fn compare(cx: &mut Cx<'_>, a: &Span, b: &Span) -> Compared {
                 return Compared::Overlap;
             };
             cx.memory.guards += 1;
-            cx.guard(below, false, snapshot);
+            cx.guard(condition, false, snapshot);
             Compared::Guarded
         }
     }
@@ -454,10 +371,10 @@ pub(crate) fn compare(cx: &mut Cx<'_>, a: &Span, b: &Span) -> Compared {
 fn overlapping(cx: &mut Cx<'_>, a: &Span, b: &Span) -> Value {
     let a_start = address(cx, &a.root);
     let b_start = address(cx, &b.root);
-    let difference = cx.make(O::Sub, Type::I64, &[a_start, b_start]);
     let offset = a.from.wrapping_sub(b.from).wrapping_add(a.length - 1);
     let offset = cx.b.int(Type::I64, offset as u64);
-    let mut sum = cx.make(O::Add, Type::I64, &[difference, offset]);
+    let end = cx.make(O::Add, Type::I64, &[a_start, offset]);
+    let mut sum = cx.make(O::Sub, Type::I64, &[end, b_start]);
     let bound = (a.length + b.length - 1) as u64;
     let mut bound = cx.b.int(Type::I64, bound);
     if let Some((count, shift)) = a.count {
@@ -474,7 +391,7 @@ fn overlapping(cx: &mut Cx<'_>, a: &Span, b: &Span) -> Value {
 }
 
 /// The address of a root when it was recorded.
-fn seen_root(cx: &Cx<'_>, root: &Root) -> Option<u64> {
+pub(super) fn seen_root(cx: &Cx<'_>, root: &Root) -> Option<u64> {
     let part = |value: Value| {
         if value.is_none() {
             Some(0)
@@ -486,7 +403,7 @@ fn seen_root(cx: &Cx<'_>, root: &Root) -> Option<u64> {
 }
 
 /// The address of a root, as a value.
-fn address(cx: &mut Cx<'_>, root: &Root) -> Value {
+pub(super) fn address(cx: &mut Cx<'_>, root: &Root) -> Value {
     let op = Cx::op(
         O::Lea,
         Type::Void,

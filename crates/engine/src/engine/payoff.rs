@@ -1,0 +1,248 @@
+//! What a program gets done with its traces, and without.
+//!
+//! A trace executes fewer instructions than the interpreter, and takes longer now and then: its code is new to every cache
+//! and predictor of the processor, and side traces, links and exits are not free. So it is measured. Progress is counted in
+//! anchors passed, by weight, for a short while with the traces and for a short while without:
+//!
+//! * An anchor that has no trace, or must not use it, counts down in the shim as always.
+//! * One that has a trace is reached by the words that lead to it: its entry, its slot, and the word through which its loop
+//!   goes back. For the time of the measurement these lead through [`redmagic_emit::turnstile`]s.
+//! * What is passed within a trace (a function that is inlined, an inner loop that is unrolled) is not seen there, so the
+//!   counters of these anchors are left out. Of loops so short that a turnstile would be felt only the entries are counted, and
+//!   apart: nothing can be said of a program that uses them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::mem::offset_of;
+use std::sync::atomic::Ordering;
+
+use redmagic_emit::turnstile;
+use redmagic_proto::ApiFn;
+use redmagic_proto::control::{Control, LOOP_WEIGHT};
+use redmagic_proto::entries::{ENTRIES, hash};
+use redmagic_record::recording::{Recording, Step};
+
+use super::{Engine, NEVER};
+use crate::graph::{AnchorKey, AnchorState, TraceId};
+
+/// How traces are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// As they are meant to be.
+    #[default]
+    Running,
+    /// The same, counted.
+    Counting,
+    /// Not at all: whoever is in one leaves it at the next turn.
+    Resting,
+}
+
+/// The words that lead to a root, and the code that counts on the way.
+#[derive(Debug, Clone, Copy)]
+struct Turnstile {
+    /// Addresses of the code that counts who comes from the shim, from a trace, and round the loop.
+    entry: u64,
+    body: u64,
+    turn: Option<Turn>,
+}
+
+/// The word through which a loop goes back.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    slot: u64,
+    head: u64,
+    counting: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Payoff {
+    mode: Mode,
+    turnstiles: BTreeMap<TraceId, Turnstile>,
+    /// Buckets of anchors that are passed uncounted within traces.
+    unseen: HashSet<usize>,
+    /// Buckets of loops whose turns are not counted, only how often they are entered.
+    short: HashSet<usize>,
+    /// The counters of anchors, kept while nothing may become hot.
+    kept: Vec<i32>,
+}
+
+impl Payoff {
+    /// Whether traces are not used.
+    pub(super) fn is_resting(&self) -> bool {
+        self.mode == Mode::Resting
+    }
+}
+
+/// Where all counters stood.
+#[derive(Debug)]
+pub struct Progress(Vec<i32>);
+
+/// What a program has passed.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Passed {
+    /// Buckets of anchors, and by how much the counter of each has come down.
+    pub anchors: Vec<(usize, u32)>,
+    /// The same of loops whose turns are not counted, together.
+    pub short: u64,
+}
+
+/// What a counter of an anchor can come down by in one measurement. More is a counter that was set meanwhile.
+const PLAUSIBLE: i64 = 1 << 27;
+
+impl Engine {
+    /// How traces are used now.
+    pub fn mode(&self) -> Mode {
+        self.payoff.mode
+    }
+
+    /// Whether there is a trace at all.
+    pub fn has_traces(&self) -> bool {
+        !self.payoff.turnstiles.is_empty()
+    }
+
+    /// Builds the turnstile of a new root, and notes what its recording passes unseen.
+    pub(super) fn count_root(&mut self, trace: TraceId, key: AnchorKey, api: ApiFn, turn: Option<(u64, u64)>) {
+        let (entry, body) = {
+            let trace = &self.graph.traces[trace as usize];
+            (trace.entry, trace.body)
+        };
+        let counter = self.hotness_address + hash(key.id) as u64 * 4;
+        let mut destinations = vec![entry, body];
+        destinations.extend(turn.map(|(_, head)| head));
+        let made = self
+            .cache
+            .room(destinations.len() * turnstile::BYTES, destinations.len())
+            .ok()
+            .and_then(|room| {
+                let made = turnstile::compile(room.code, room.data, counter, weight(api), &destinations);
+                Some((room, made.ok()?))
+            });
+        let Some((room, assembled)) = made else {
+            self.payoff.unseen.insert(hash(key.id));
+            return;
+        };
+        self.cache.install(room, &assembled.code, &assembled.data);
+        let counting = |at: usize| room.code + (at * turnstile::BYTES) as u64;
+        let made = Turnstile {
+            entry: counting(0),
+            body: counting(1),
+            turn: turn.map(|(slot, head)| Turn {
+                slot,
+                head,
+                counting: counting(2),
+            }),
+        };
+        self.payoff.turnstiles.insert(trace, made);
+    }
+
+    /// Notes the anchors that a trace passes.
+    pub(super) fn note_unseen(&mut self, recording: &Recording, short_loop: Option<AnchorKey>) {
+        let passed = recording.steps.iter().filter_map(|step| match step {
+            Step::Shim(call) => {
+                let api = ApiFn::from_index(usize::from(call.api.0))?;
+                api.is_anchor().then_some(call.args[0])
+            }
+            _ => None,
+        });
+        self.payoff.unseen.extend(passed.map(hash));
+        self.payoff.short.extend(short_loop.map(|key| hash(key.id)));
+    }
+
+    /// Leads the program to its traces, or past them.
+    pub fn set_mode(&mut self, mode: Mode) {
+        if mode == self.payoff.mode {
+            return;
+        }
+        if self.payoff.mode == Mode::Running {
+            self.payoff.kept = self.counters();
+            self.control.fill_i32(offset_of!(Control, hotness), ENTRIES, NEVER);
+        }
+        self.payoff.mode = mode;
+        let compiled: Vec<_> = self
+            .graph
+            .anchors
+            .iter()
+            .filter_map(|(key, anchor)| match anchor.state {
+                AnchorState::Compiled(trace) => Some((*key, anchor.slot, trace)),
+                _ => None,
+            })
+            .collect();
+        for (key, slot, trace) in compiled {
+            let (entry, body) = {
+                let trace = &self.graph.traces[trace as usize];
+                (trace.entry, trace.body)
+            };
+            let turnstile = self.payoff.turnstiles.get(&trace).copied();
+            let counting = turnstile.filter(|_| mode == Mode::Counting);
+            let (entry, body) = match mode {
+                Mode::Resting => (0, slot.map_or(0, |slot| slot.native)),
+                _ => (
+                    counting.map_or(entry, |turnstile| turnstile.entry),
+                    counting.map_or(body, |turnstile| turnstile.body),
+                ),
+            };
+            // The key has its place already.
+            let _ = self.cache.set_entry(key.id, key.return_address, entry);
+            if let Some(slot) = slot {
+                self.cache.set_slot(slot.address, body);
+            }
+            if let Some(turn) = turnstile.and_then(|turnstile| turnstile.turn) {
+                let there = if mode == Mode::Running {
+                    turn.head
+                } else {
+                    turn.counting
+                };
+                self.cache.set_slot(turn.slot, there);
+            }
+        }
+        if mode == Mode::Running {
+            for (at, left) in std::mem::take(&mut self.payoff.kept).into_iter().enumerate() {
+                let word = self.control.i32(offset_of!(Control, hotness) + at * 4);
+                word.store(left, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The counter of a bucket of anchors; while nothing may become hot, what it will be again.
+    pub(super) fn hotness(&self, bucket: usize) -> i32 {
+        let word = self.control.i32(offset_of!(Control, hotness) + bucket * 4);
+        let kept = self.payoff.kept.get(bucket).copied();
+        kept.unwrap_or_else(|| word.load(Ordering::Relaxed))
+    }
+
+    fn counters(&self) -> Vec<i32> {
+        let word = |at: usize| self.control.i32(offset_of!(Control, hotness) + at * 4);
+        (0..ENTRIES).map(|at| word(at).load(Ordering::Relaxed)).collect()
+    }
+
+    /// Where the counters stand.
+    pub fn progress(&self) -> Progress {
+        Progress(self.counters())
+    }
+
+    /// What has been passed since. The words are the program's to write: nonsense gives a wrong answer, and nothing worse.
+    pub fn passed_since(&self, before: &Progress) -> Passed {
+        let now = self.counters();
+        let mut passed = Passed::default();
+        for (at, (before, now)) in before.0.iter().zip(now).enumerate() {
+            let down = i64::from(*before) - i64::from(now);
+            if !(1..PLAUSIBLE).contains(&down) {
+                continue;
+            }
+            if self.payoff.short.contains(&at) {
+                passed.short += down as u64;
+            } else if !self.payoff.unseen.contains(&at) {
+                passed.anchors.push((at, down as u32));
+            }
+        }
+        passed
+    }
+}
+
+/// What an anchor counts.
+fn weight(api: ApiFn) -> i8 {
+    match api {
+        ApiFn::FunctionEntry => 1,
+        _ => LOOP_WEIGHT as i8,
+    }
+}
