@@ -35,10 +35,14 @@ pub fn instructions(recording: &Recording) -> String {
         let text = match step {
             Step::Inst(inst) => line(&mut formatter, inst),
             Step::Residual(residual) => {
+                let name = residual
+                    .library
+                    .map(|call| format!(", {} of {} bytes", call.function.name(), call.args[2]));
                 format!(
-                    "{}    ; kept as a call of {:#x}",
+                    "{}    ; kept as a call of {:#x}{}",
                     line(&mut formatter, &residual.call),
-                    residual.target
+                    residual.target,
+                    name.unwrap_or_default()
                 )
             }
             Step::Shim(call) => format!(

@@ -9,12 +9,12 @@
 //! left on its stack. Then it is recorded. Whatever comes of that, the thread is then
 //! somewhere in its own program with its own state, and is let go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::mem::offset_of;
 use std::ops::Range;
 use std::rc::Rc;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use iced_x86::Instruction;
@@ -30,7 +30,7 @@ use redmagic_proto::descriptor::ShimPage;
 use redmagic_record::abort::{Abort, Aborted, Who};
 use redmagic_record::emulate::{self, Emulated, Emulator};
 use redmagic_record::guide::{CallAction, CallSite, Flow, Guide, ShimAction, ShimCallSite};
-use redmagic_record::recording::{Anchor, AnchorKind, Api, ImageRange, Recording};
+use redmagic_record::recording::{Anchor, AnchorKind, Api, ImageRange, LibraryFn, Recording};
 use redmagic_record::stepping::{self, Ctx, Limits};
 use redmagic_tracee::image::Image;
 use redmagic_tracee::maps::Maps;
@@ -287,6 +287,7 @@ struct World {
     images: Vec<ImageRange>,
     returns_twice: Vec<u64>,
     signal_mask: Vec<u64>,
+    library: Arc<HashMap<u64, LibraryFn>>,
     program: String,
 }
 
@@ -298,6 +299,8 @@ pub struct Symbols {
     maps: Maps,
     returns_twice: Vec<u64>,
     signal_mask: Vec<u64>,
+    /// Functions of the C library of which it is known what they do, by the words that they are called through.
+    library: Arc<HashMap<u64, LibraryFn>>,
 }
 
 impl Symbols {
@@ -341,6 +344,10 @@ pub fn read_symbols(session: &Session) {
             .flat_map(|image| names.iter().filter_map(|name| image.symbol(name)));
         found.map(|symbol| symbol.range.start).collect()
     };
+    let imports = images.iter().flat_map(Image::imports);
+    let library = imports
+        .filter_map(|(slot, name)| Some((slot, LibraryFn::named(name)?)))
+        .collect();
     let read_only = maps
         .regions()
         .iter()
@@ -351,6 +358,7 @@ pub fn read_symbols(session: &Session) {
         key: key(&maps),
         returns_twice: all(RETURNS_TWICE),
         signal_mask: all(SIGNAL_MASK),
+        library: Arc::new(library),
         maps,
     };
     let page = session.shim.page;
@@ -393,6 +401,7 @@ impl World {
             images,
             returns_twice: symbols.returns_twice.clone(),
             signal_mask: symbols.signal_mask.clone(),
+            library: Arc::clone(&symbols.library),
             program,
         }))
     }
@@ -479,6 +488,7 @@ impl<'a> Scene<'a> {
             images: world.images.clone(),
             anchor,
             api: &|address| self.api(address),
+            library: &|slot| world.library.get(&slot).copied(),
             counting: &COUNTING.map(|api| session.shim.api[api as usize]),
         };
         let returns_twice = |address: u64| world.returns_twice.contains(&address);

@@ -7,9 +7,11 @@
 use iced_x86::{Decoder, FlowControl, Instruction};
 use redmagic_ir::{Abi, Trace};
 use redmagic_lift::DECODER_OPTIONS;
-use redmagic_lift::recording::{Answer, Ending, Step as Lifted, Stop, lift_recording};
+use redmagic_lift::recording::{Answer, Effect, Ending, Step as Lifted, Stop, lift_recording};
 use redmagic_proto::ApiFn;
-use redmagic_record::recording::{Anchor, Api, End, Inst, Recording, ShimCall, ShimExecution, Step};
+use redmagic_record::recording::{
+    Anchor, Api, End, Inst, LibraryCall, LibraryFn, Recording, ShimCall, ShimExecution, Step,
+};
 
 /// A Recording that contradicts itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -62,7 +64,15 @@ fn translate(recording: &Recording, step: &Step) -> Result<Lifted, &'static str>
                 next: inst.next_ip,
             }
         }
-        Step::Residual(residual) => call(recording, &residual.call, residual.target, residual.return_address)?,
+        Step::Residual(residual) => match residual.library.as_ref().and_then(effect) {
+            Some((effect, length)) => Lifted::Library {
+                instruction: decode_call(&residual.call)?,
+                back: residual.return_address,
+                effect,
+                length,
+            },
+            None => call(recording, &residual.call, residual.target, residual.return_address)?,
+        },
         Step::Shim(shim) => match shim.action {
             ShimExecution::Executed(_) => call(recording, &shim.call, shim.call.next_ip, shim.return_address)?,
             ShimExecution::Skipped => skipped(shim)?,
@@ -106,6 +116,18 @@ fn decode_call(inst: &Inst) -> Result<Instruction, &'static str> {
         | FlowControl::IndirectBranch => Ok(instruction),
         _ => Err("it is recorded as a call and is none"),
     }
+}
+
+/// What a call comes down to that need not be made. A block that is copied word by word is one of pointers, as a rule, of
+/// which there are as many each time; a string is of any length.
+pub(crate) fn effect(call: &LibraryCall) -> Option<(Effect, u64)> {
+    let length = call.args[2];
+    let effect = match call.function {
+        LibraryFn::Memset => Effect::Fill,
+        LibraryFn::Memcpy | LibraryFn::Memmove if length.is_multiple_of(8) => Effect::Copy,
+        LibraryFn::Memcpy | LibraryFn::Memmove => return None,
+    };
+    (length <= Effect::MOST).then_some((effect, length))
 }
 
 fn call(recording: &Recording, call: &Inst, function: u64, back: u64) -> Result<Lifted, &'static str> {
@@ -246,6 +268,7 @@ mod tests {
                 target,
                 return_address: 0x1002,
                 after: RegisterFile::default(),
+                library: None,
             })])
         };
         assert!(text(&call(0x1800)).contains(", full {"));

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use redmagic_ir::{Cond, End, Op, Opcode, Reg, Trace, Type, Value};
 use redmagic_record::recording::{Recording, ShimExecution, Step};
 
+use crate::lift;
+
 /// Notes on a compiled trace.
 #[derive(Debug, Clone, Default)]
 pub struct Notes {
@@ -35,7 +37,9 @@ impl Notes {
         let mut kept_calls = BTreeMap::new();
         for step in &recording.steps {
             let callee = match step {
-                Step::Residual(residual) => residual.target,
+                Step::Residual(residual) if residual.library.as_ref().and_then(lift::effect).is_none() => {
+                    residual.target
+                }
                 Step::Shim(call) if matches!(call.action, ShimExecution::Executed(_)) => call.call.next_ip,
                 _ => continue,
             };

@@ -8,9 +8,12 @@ use redmagic_ir::eval::{Evaluator, Fault, Host, Left, Memory, Regs};
 use redmagic_ir::{Abi, Opcode, Reg, Trace, Value};
 use redmagic_opt::forward::memory::{Place, place};
 use redmagic_opt::graft::Grafted;
-use redmagic_record::recording::{AccessKind, MemAccess, Recording, RegisterFile, ShimExecution, Step};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use redmagic_record::recording::{
+    AccessKind, LibraryCall, LibraryFn, MemAccess, Recording, RegisterFile, Residual, ShimExecution, Step,
+};
+use std::collections::{HashMap, HashSet};
+
+use crate::lift;
 
 /// Offsets in the standard format of XSAVE (Intel SDM volume 1, 13.4).
 const MXCSR: usize = 24;
@@ -37,6 +40,47 @@ pub fn registers(from: &RegisterFile) -> Regs {
     }
 }
 
+/// Since the start or the last call: which bytes of memory are known, or made by the trace itself.
+#[derive(Default)]
+struct Model {
+    known: HashSet<u64>,
+    /// Bytes that were copied from others that were not known.
+    copies: HashMap<u64, u64>,
+}
+
+impl Model {
+    fn set(&mut self, address: u64) {
+        self.known.insert(address);
+        self.copies.remove(&address);
+    }
+
+    /// A byte is shown to a reader: the address of one that was there before and is known now.
+    fn shown(&mut self, address: u64) -> Option<u64> {
+        let from = self.copies.remove(&address).unwrap_or(address);
+        let new = self.known.insert(from);
+        self.known.insert(address);
+        new.then_some(from)
+    }
+
+    /// A function of the library was called whose effects the trace has.
+    fn library(&mut self, call: &LibraryCall) {
+        let [to, from, length] = call.args;
+        let source = |model: &Model, at: u64| {
+            let at = from.wrapping_add(at);
+            let at = model.copies.get(&at).copied().unwrap_or(at);
+            (call.function != LibraryFn::Memset && !model.known.contains(&at)).then_some(at)
+        };
+        let sources: Vec<Option<u64>> = (0..length).map(|at| source(self, at)).collect();
+        for (at, source) in (to..).zip(sources) {
+            self.set(at);
+            if let Some(source) = source {
+                self.known.remove(&at);
+                self.copies.insert(at, source);
+            }
+        }
+    }
+}
+
 /// The memory and the calls of a recording.
 #[derive(Debug, Clone)]
 pub struct Recorded {
@@ -55,11 +99,16 @@ impl Recorded {
             calls: Vec::new(),
             made: 0,
         };
-        // What is known of each byte: its value, unless the trace computes it.
-        let mut model: HashMap<u64, Option<u8>> = HashMap::new();
+        let mut model = Model::default();
         for step in &recording.steps {
             let (inst, after) = match step {
                 Step::Inst(inst) => (inst, None),
+                Step::Residual(Residual {
+                    library: Some(call), ..
+                }) if lift::effect(call).is_some() => {
+                    model.library(call);
+                    continue;
+                }
                 Step::Residual(residual) => (&residual.call, Some(&residual.after)),
                 Step::Shim(call) => match &call.action {
                     ShimExecution::Executed(after) => (&call.call, Some(&**after)),
@@ -72,7 +121,7 @@ impl Recorded {
             }
             if let Some(after) = after {
                 recorded.calls.push((registers(after), Vec::new()));
-                model.clear();
+                model = Model::default();
             }
         }
         recorded
@@ -95,25 +144,19 @@ impl Recorded {
         }
     }
 
-    fn access(&mut self, model: &mut HashMap<u64, Option<u8>>, access: &MemAccess) {
+    fn access(&mut self, model: &mut Model, access: &MemAccess) {
         for (i, byte) in access.value.iter().enumerate() {
             let address = access.addr.wrapping_add(i as u64);
             match access.kind {
-                AccessKind::Write => {
-                    model.insert(address, Some(*byte));
-                }
+                AccessKind::Write => model.set(address),
                 AccessKind::Read | AccessKind::ReadWrite => {
-                    if let Entry::Vacant(unknown) = model.entry(address) {
-                        unknown.insert(Some(*byte));
+                    if let Some(address) = model.shown(address) {
                         match self.calls.last_mut() {
                             Some((_, found)) => found.push((address, *byte)),
                             None => {
                                 self.bytes.insert(address, *byte);
                             }
                         }
-                    }
-                    if access.kind == AccessKind::ReadWrite {
-                        model.insert(address, None);
                     }
                 }
             }

@@ -279,6 +279,7 @@ fn a_kept_call_may_end_constant_memory_and_keeps_only_what_the_abi_says() {
         call,
         return_address: ip + 5,
         after: RegisterFile::default(),
+        library: None,
     }));
     let mut again = inst(ip + 5, LOAD_WORD, ip + 8);
     let Step::Inst(load) = &mut again else { unreachable!() };

@@ -9,8 +9,8 @@ use redmagic_ir::{parse, verify};
 use redmagic_proto::ApiFn;
 use redmagic_record::codec;
 use redmagic_record::recording::{
-    AccessKind, Anchor, AnchorKind, Api, Bytes, End, ImageRange, Inst, InstBytes, MemAccess, Meta, NativeRegion,
-    Recording, RegisterFile, Residual, ShimCall, ShimExecution, Step,
+    AccessKind, Anchor, AnchorKind, Api, Bytes, End, ImageRange, Inst, InstBytes, LibraryCall, LibraryFn, MemAccess,
+    Meta, NativeRegion, Recording, RegisterFile, Residual, ShimCall, ShimExecution, Step,
 };
 use smallvec::smallvec;
 
@@ -169,6 +169,10 @@ pub fn sample() -> Recording {
                 target: 0x9010,
                 return_address: 0x1104,
                 after: registers.clone(),
+                library: Some(LibraryCall {
+                    function: LibraryFn::Memset,
+                    args: [1, 0, 16],
+                }),
             }),
             shim(0x1104, ApiFn::Promote, 0x1109, ShimExecution::Skipped),
             shim(

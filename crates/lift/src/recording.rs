@@ -36,6 +36,18 @@ pub enum Step {
         /// Which registers the callee keeps.
         abi: Abi,
     },
+    /// A call, or a jump that is one, of a function that does this with as many bytes, and nothing else that its caller
+    /// may rely on.
+    Library {
+        /// The call or jump.
+        instruction: Instruction,
+        /// Where it came back to.
+        back: u64,
+        /// What it does.
+        effect: Effect,
+        /// Its third argument, which is guarded.
+        length: u64,
+    },
     /// A call, or a jump that is one, of a function of the C API that the trace does not make.
     Skipped {
         /// The call or jump.
@@ -60,10 +72,25 @@ impl Step {
         match self {
             Step::Instruction { instruction, .. }
             | Step::Residual { instruction, .. }
+            | Step::Library { instruction, .. }
             | Step::Skipped { instruction, .. } => instruction.ip(),
             Step::Gap { ip } => *ip,
         }
     }
+}
+
+/// What a function of the C library does with a number of bytes. Both give their first argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// `memset`.
+    Fill,
+    /// `memcpy` and `memmove`.
+    Copy,
+}
+
+impl Effect {
+    /// Most bytes that are stored one word at a time.
+    pub const MOST: u64 = 64;
 }
 
 /// What a function of the C API returns.
@@ -149,6 +176,15 @@ pub fn lift_recording(steps: impl IntoIterator<Item = Step>, ending: Ending) -> 
                 back,
                 abi,
             } => residual(&mut lifter, &instruction, target, back, abi),
+            Step::Library {
+                instruction,
+                back,
+                effect,
+                length,
+            } => {
+                library(&mut lifter, &instruction, back, effect, length);
+                Ok(())
+            }
             Step::Skipped {
                 instruction,
                 back,
@@ -236,6 +272,63 @@ fn pop_return(lifter: &mut Lifter) {
     lifter.set(Reg::RSP, popped);
 }
 
+/// Words of 8, 4, 2 and 1 bytes that make up as many bytes, and where each is.
+fn words(length: u64) -> Vec<(Type, i32)> {
+    let mut words = Vec::new();
+    let mut at = 0;
+    for (ty, bytes) in [(Type::I64, 8), (Type::I32, 4), (Type::I16, 2), (Type::I8, 1)] {
+        while length - at >= bytes {
+            words.push((ty, at as i32));
+            at += bytes;
+        }
+    }
+    words
+}
+
+/// What the function pushes, and the registers that it may leave anything in, are as they were.
+fn library(lifter: &mut Lifter, instruction: &Instruction, back: u64, effect: Effect, length: u64) {
+    let ip = instruction.ip();
+    lifter.builder().origin(ip);
+    let [to, from, count] = [Reg::RDI, Reg::RSI, Reg::RDX].map(|reg| lifter.reg(reg));
+    let before = lifter.snapshot(ip);
+    guard_equal(lifter, count, length, before);
+    let tail = is_tail_call(instruction);
+    if tail {
+        guard_return(lifter, ip, back);
+    }
+    let before = lifter.snapshot(ip);
+    let b = lifter.builder();
+    let snapshot = b.snapshot(before);
+    b.checkpoint(snapshot);
+    let words = words(length);
+    let stored: Vec<Value> = match effect {
+        Effect::Fill => {
+            let byte = b.trunc(Type::I8, from);
+            let byte = b.zext(Type::I64, byte);
+            let every = b.int(Type::I64, 0x0101_0101_0101_0101);
+            let pattern = b.mul(Type::I64, byte, every);
+            let mut part = |ty| if ty == Type::I64 { pattern } else { b.trunc(ty, pattern) };
+            words.iter().map(|(ty, _)| part(*ty)).collect()
+        }
+        // All are read before one is written: they may overlap.
+        Effect::Copy => words
+            .iter()
+            .map(|(ty, at)| b.load(*ty, Addr::base(from, *at)))
+            .collect(),
+    };
+    for ((ty, at), value) in words.iter().zip(stored) {
+        b.store(*ty, value, Addr::base(to, *at));
+    }
+    let nothing = b.constant(Type::Flags, 0);
+    let undefined = b.flags_undef(nothing);
+    lifter.set(Reg::FLAGS, undefined);
+    lifter.set(Reg::RAX, to);
+    if tail {
+        pop_return(lifter);
+        lifter.leave();
+    }
+}
+
 fn residual(lifter: &mut Lifter, instruction: &Instruction, target: u64, back: u64, abi: Abi) -> Result<(), Refusal> {
     if is_tail_call(instruction) {
         lifter.builder().origin(instruction.ip());
@@ -271,6 +364,7 @@ fn skipped(lifter: &mut Lifter, instruction: &Instruction, back: u64, argument: 
     if is_tail_call(instruction) {
         guard_return(lifter, ip, back);
         pop_return(lifter);
+        lifter.leave();
     }
     let rax = match (result, argument) {
         (Answer::Nothing, _) => return,

@@ -58,6 +58,7 @@ fn main() {
             target: thread.regs().expect("registers").rip,
         },
         api: &|_| None,
+        library: &|_| None,
         counting: &[],
     };
     let limits = Limits::default();

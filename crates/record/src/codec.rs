@@ -18,7 +18,7 @@ use crate::recording::Recording;
 /// First bytes of a file.
 pub const MAGIC: &[u8; 5] = b"RMREC";
 /// The version written, and the only one read.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 /// Bytes of the header.
 pub const HEADER: usize = 24;
 /// Longest body read or written, in bytes.
@@ -280,6 +280,10 @@ mod tests {
                     target: 5,
                     return_address: 6,
                     after: registers.clone(),
+                    library: Some(LibraryCall {
+                        function: LibraryFn::Memset,
+                        args: [1, 0, 16],
+                    }),
                 }),
                 Step::Shim(shim(ShimExecution::Skipped)),
                 Step::Shim(shim(ShimExecution::Executed(Box::new(registers.clone())))),

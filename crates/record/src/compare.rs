@@ -35,7 +35,7 @@ fn step(a: &Step, b: &Step) -> Option<String> {
     let plain = |a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| Some(format!("{a:x?} and {b:x?}"));
     match (a, b) {
         (Step::Residual(x), Step::Residual(y)) => {
-            let rest = |r: &Residual| (r.call.clone(), r.target, r.return_address);
+            let rest = |r: &Residual| (r.call.clone(), r.target, r.return_address, r.library);
             if rest(x) != rest(y) {
                 plain(&rest(x), &rest(y))
             } else {

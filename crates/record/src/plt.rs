@@ -20,11 +20,14 @@ const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
 pub(crate) struct Resolved {
     pub(crate) address: u64,
     pub(crate) lazy: bool,
+    /// The slot that the first stub jumps through.
+    pub(crate) slot: Option<u64>,
 }
 
 /// Follows PLT stubs from `target`.
 pub(crate) fn resolve(view: &mut impl View, target: u64) -> Resolved {
     let mut address = target;
+    let mut first = None;
     for hop in 0..MAX_HOPS {
         let mut bytes = [0; 24];
         let have = view.text(address, &mut bytes);
@@ -33,7 +36,11 @@ pub(crate) fn resolve(view: &mut impl View, target: u64) -> Resolved {
         let rest = &bytes[skip..];
         // push imm32; [bnd] jmp rel32: only reached through a slot, or it could be any function's beginning.
         if hop > 0 && rest.first() == Some(&0x68) && matches!(rest.get(5..), Some([0xe9, ..] | [0xf2, 0xe9, ..])) {
-            return Resolved { address, lazy: true };
+            return Resolved {
+                address,
+                lazy: true,
+                slot: first,
+            };
         }
         let prefix = usize::from(rest.first() == Some(&0xf2));
         let Some([0xff, 0x25, displacement @ ..]) = rest.get(prefix..) else {
@@ -45,16 +52,22 @@ pub(crate) fn resolve(view: &mut impl View, target: u64) -> Resolved {
         let next = address + (skip + prefix + 6) as u64;
         let slot = next.wrapping_add_signed(i64::from(i32::from_le_bytes(*displacement)));
         let Some(to) = view.word(slot) else { break };
+        first.get_or_insert(slot);
         // Without -z now and endbr64, the unbound slot points right behind the jump.
         if to == next && bytes.get((next - address) as usize) == Some(&0x68) {
             return Resolved {
                 address: to,
                 lazy: true,
+                slot: first,
             };
         }
         address = to;
     }
-    Resolved { address, lazy: false }
+    Resolved {
+        address,
+        lazy: false,
+        slot: first,
+    }
 }
 
 #[cfg(test)]
@@ -80,6 +93,10 @@ mod tests {
         (resolve(&mut Memory::new(std::process::id() as i32), base), base)
     }
 
+    fn resolved(address: u64, lazy: bool, slot: Option<u64>) -> Resolved {
+        Resolved { address, lazy, slot }
+    }
+
     /// A readable address that holds no stub.
     fn function() -> u64 {
         static CODE: [u8; 32] = [0x90; 32];
@@ -88,72 +105,40 @@ mod tests {
 
     #[test]
     fn bound_stubs_lead_to_the_function() {
-        let bound = Resolved {
-            address: function(),
-            lazy: false,
-        };
         // jmp [rip + 42]; then with bnd; then with endbr64 and bnd.
-        assert_eq!(resolve_stub(&[0xff, 0x25, 42, 0, 0, 0], |_| function()).0, bound);
-        assert_eq!(resolve_stub(&[0xf2, 0xff, 0x25, 41, 0, 0, 0], |_| function()).0, bound);
         let ibt = [0xf3, 0x0f, 0x1e, 0xfa, 0xf2, 0xff, 0x25, 37, 0, 0, 0];
-        assert_eq!(resolve_stub(&ibt, |_| function()).0, bound);
+        let stubs: [&[u8]; 3] = [&[0xff, 0x25, 42, 0, 0, 0], &[0xf2, 0xff, 0x25, 41, 0, 0, 0], &ibt];
+        for stub in stubs {
+            let (found, base) = resolve_stub(stub, |_| function());
+            assert_eq!(found, resolved(function(), false, Some(base + 48)));
+        }
     }
 
     #[test]
     fn unbound_stubs_are_lazy() {
         // jmp [rip + 42]; push 0; jmp PLT0, the slot pointing at the push.
         let classic = [0xff, 0x25, 42, 0, 0, 0, 0x68, 0, 0, 0, 0, 0xe9, 0, 0, 0, 0];
-        let (resolved, base) = resolve_stub(&classic, |base| base + 6);
-        assert_eq!(
-            resolved,
-            Resolved {
-                address: base + 6,
-                lazy: true
-            }
-        );
+        let (found, base) = resolve_stub(&classic, |base| base + 6);
+        assert_eq!(found, resolved(base + 6, true, Some(base + 48)));
         // .plt.sec with its slot pointing at endbr64; push 0; bnd jmp PLT0 in .plt (here at byte 16).
         let mut ibt = vec![
             0xf3, 0x0f, 0x1e, 0xfa, 0xf2, 0xff, 0x25, 37, 0, 0, 0, 0x90, 0x90, 0x90, 0x90, 0x90,
         ];
         ibt.extend([0xf3, 0x0f, 0x1e, 0xfa, 0x68, 0, 0, 0, 0, 0xf2, 0xe9, 0, 0, 0, 0]);
-        let (resolved, base) = resolve_stub(&ibt, |base| base + 16);
-        assert_eq!(
-            resolved,
-            Resolved {
-                address: base + 16,
-                lazy: true
-            }
-        );
+        let (found, base) = resolve_stub(&ibt, |base| base + 16);
+        assert_eq!(found, resolved(base + 16, true, Some(base + 48)));
     }
 
     #[test]
     fn what_is_no_stub_is_itself() {
-        let (resolved, base) = resolve_stub(&[0x55, 0x48, 0x89, 0xe5], |_| 0);
-        assert_eq!(
-            resolved,
-            Resolved {
-                address: base,
-                lazy: false
-            }
-        );
+        let (found, base) = resolve_stub(&[0x55, 0x48, 0x89, 0xe5], |_| 0);
+        assert_eq!(found, resolved(base, false, None));
         // A function that begins with a push of a constant and a jump is no unbound stub.
-        let (resolved, base) = resolve_stub(&[0x68, 0, 0, 0, 0, 0xe9, 0, 0, 0, 0], |_| 0);
-        assert_eq!(
-            resolved,
-            Resolved {
-                address: base,
-                lazy: false
-            }
-        );
+        let (found, base) = resolve_stub(&[0x68, 0, 0, 0, 0, 0xe9, 0, 0, 0, 0], |_| 0);
+        assert_eq!(found, resolved(base, false, None));
         // A slot that cannot be read, and a stub that leads to itself.
-        let (resolved, base) = resolve_stub(&[0xff, 0x25, 0, 0, 0, 0x80], |_| 0);
-        assert_eq!(
-            resolved,
-            Resolved {
-                address: base,
-                lazy: false
-            }
-        );
+        let (found, base) = resolve_stub(&[0xff, 0x25, 0, 0, 0, 0x80], |_| 0);
+        assert_eq!(found, resolved(base, false, None));
         assert!(!resolve_stub(&[0xff, 0x25, 42, 0, 0, 0], |base| base).0.lazy);
     }
 }

@@ -21,7 +21,7 @@ use crate::abort::Abort;
 use crate::guide::{Flow, Guide};
 use crate::native::{Fail, Names};
 use crate::plt::View;
-use crate::recording::{Anchor, Api, End, ImageRange, Inst, InstBytes, MemAccess, RegisterFile, Step};
+use crate::recording::{Anchor, Api, End, ImageRange, Inst, InstBytes, LibraryFn, MemAccess, RegisterFile, Step};
 
 /// What is recorded.
 pub struct Ctx<'a> {
@@ -33,6 +33,8 @@ pub struct Ctx<'a> {
     pub anchor: Anchor,
     /// The function of the C API whose first instruction is at an address.
     pub api: &'a dyn Fn(u64) -> Option<Api>,
+    /// The function of the C library that is called through the word at an address, by its name.
+    pub library: &'a dyn Fn(u64) -> Option<LibraryFn>,
     /// Addresses of functions of the C API that only count, and may ask for a recording. In calls that are kept as calls they are not
     /// emulated: asking is for the real thread.
     pub counting: &'a [u64],

@@ -239,6 +239,46 @@ pub struct Residual {
     pub return_address: u64,
     /// Registers there.
     pub after: RegisterFile,
+    /// What is known of the function, if it is looked up by a name that the C standard defines.
+    pub library: Option<LibraryCall>,
+}
+
+/// A call of a function of the C library whose name says what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LibraryCall {
+    /// Which.
+    pub function: LibraryFn,
+    /// rdi, rsi and rdx at the call; the last is a number of bytes.
+    pub args: [u64; 3],
+}
+
+macro_rules! library {
+    ($($variant:ident = $name:literal;)*) => {
+        /// A function of the C library whose name says what it does.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum LibraryFn { $(#[doc = concat!("`", $name, "`.")] $variant,)* }
+
+        impl LibraryFn {
+            /// The one with this name.
+            pub fn named(name: &str) -> Option<LibraryFn> {
+                match name {
+                    $($name => Some(LibraryFn::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// Its name.
+            pub fn name(self) -> &'static str {
+                match self { $(LibraryFn::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+library! {
+    Memset = "memset";
+    Memcpy = "memcpy";
+    Memmove = "memmove";
 }
 
 /// A call of a function of the C API.

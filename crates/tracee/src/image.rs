@@ -5,6 +5,7 @@ use std::io::Read;
 use std::ops::Range;
 
 use goblin::elf::program_header::{PF_X, PT_LOAD, PT_NOTE};
+use goblin::elf::reloc::{R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT};
 use goblin::elf::{Elf, sym};
 
 use crate::error::{Error, Result};
@@ -54,6 +55,8 @@ pub struct Image {
     pub notes: Vec<Note>,
     /// Defined symbols, ascending by address; from `.symtab` when there is one, else `.dynsym`.
     symbols: Vec<Symbol>,
+    /// Words, in the process, through which functions of other images are called, and their names.
+    imports: Vec<(u64, String)>,
 }
 
 impl Image {
@@ -158,6 +161,7 @@ impl Image {
             text,
             notes: notes(&elf, bytes, bias, maps),
             symbols: symbols(&elf, bias),
+            imports: imports(&elf, bias),
         })
     }
 
@@ -176,6 +180,12 @@ impl Image {
         let symbol = self.symbols[..end].iter().rev().find(|s| s.function)?;
         let sized = !symbol.range.is_empty();
         (!sized || symbol.range.contains(&address)).then(|| (symbol, address - symbol.range.start))
+    }
+
+    /// The words, in the process, through which functions of other images are called (slots of the GOT), with the names
+    /// under which those are looked up. No word is relied on to hold what that name has led to.
+    pub fn imports(&self) -> impl Iterator<Item = (u64, &str)> {
+        self.imports.iter().map(|(slot, name)| (*slot, name.as_str()))
     }
 
     /// The address, in the process, of a symbol.
@@ -290,9 +300,37 @@ fn symbols(elf: &Elf<'_>, bias: u64) -> Vec<Symbol> {
     symbols
 }
 
+fn imports(elf: &Elf<'_>, bias: u64) -> Vec<(u64, String)> {
+    let relocations = elf.pltrelocs.iter().chain(elf.dynrelas.iter());
+    let slots = relocations.filter(|r| matches!(r.r_type, R_X86_64_JUMP_SLOT | R_X86_64_GLOB_DAT));
+    slots
+        .filter_map(|r| {
+            let symbol = elf.dynsyms.get(r.r_sym)?;
+            let name = elf.dynstrtab.get_at(symbol.st_name).filter(|name| !name.is_empty())?;
+            Some((r.r_offset.wrapping_add(bias), name.to_owned()))
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn imports_are_bound_to_what_they_are_named_after() {
+        let pid = std::process::id() as i32;
+        let maps = Maps::read(pid).unwrap();
+        let image = Image::executable(pid, &maps).unwrap();
+        let (slot, _) = image
+            .imports()
+            .find(|(_, name)| *name == "getpid")
+            .expect("it is called below");
+        // Called once, so that it is bound.
+        // SAFETY: getpid has no preconditions.
+        assert_eq!(unsafe { libc::getpid() }, pid);
+        let bound = crate::memory::Memory::new(pid).read_u64(slot).unwrap();
+        assert_eq!(bound, libc::getpid as *const () as u64);
+    }
 
     #[test]
     fn own_executable() {

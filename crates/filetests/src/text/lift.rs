@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use iced_x86::{Decoder, Formatter, Instruction, IntelFormatter};
 use redmagic_ir::Abi;
-use redmagic_lift::recording::{Answer, Ending, Step};
+use redmagic_lift::recording::{Answer, Effect, Ending, Step};
 use redmagic_lift::{DECODER_OPTIONS, Lifter, lift_instruction, lift_recording};
 
 use super::{check_trace, lines, number64};
@@ -15,6 +15,7 @@ use super::{check_trace, lines, number64};
 /// at ADDRESS                                   what follows is there
 /// BYTE ... [-> ADDRESS]                        an instruction, and where the program went (default: on)
 /// residual full|sysv BYTE ... -> ADDRESS back ADDRESS
+/// library fill|copy LENGTH BYTE ... back ADDRESS
 /// skipped BYTE ... back ADDRESS [argument N] [result argument|N]
 /// gap                                          what runs natively
 /// anchor ID ADDRESS                            the recording comes to its own anchor, which returns to ADDRESS
@@ -99,6 +100,23 @@ impl Recording {
                     target: number64(after(&words, "->").expect("-> ADDRESS")),
                     back,
                     abi,
+                });
+                self.at = back;
+            }
+            "library" => {
+                let effect = match words[1] {
+                    "fill" => Effect::Fill,
+                    "copy" => Effect::Copy,
+                    other => panic!("fill or copy, not {other}"),
+                };
+                let length = words[2].parse().expect("a number of bytes");
+                let instruction = self.instruction(&words[3..]);
+                let back = number64(after(&words, "back").expect("back ADDRESS"));
+                self.steps.push(Step::Library {
+                    instruction,
+                    back,
+                    effect,
+                    length,
                 });
                 self.at = back;
             }

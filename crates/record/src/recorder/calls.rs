@@ -8,7 +8,9 @@ use crate::guide::{CallAction, CallSite, Flow, ShimAction, ShimCallSite};
 use crate::native::{Fail, Names};
 use crate::operands;
 use crate::plt;
-use crate::recording::{AccessKind, Api, Bytes, End, NativeRegion, Residual, ShimCall, ShimExecution, Step};
+use crate::recording::{
+    AccessKind, Api, Bytes, End, LibraryCall, NativeRegion, Residual, ShimCall, ShimExecution, Step,
+};
 
 /// Names for what a call that runs unrecorded may do.
 const CALL: Names = Names {
@@ -73,7 +75,14 @@ impl<M: Machine> Recorder<'_, M> {
                     self.depth += 1;
                 }
             }
-            CallAction::Residual => self.residual(fetched, &site)?,
+            CallAction::Residual => {
+                let slot = self.slot(instruction).or(resolved.slot);
+                let regs = self.machine.regs();
+                let args = [regs.rdi, regs.rsi, regs.rdx];
+                let function = slot.filter(|_| !in_own_image).and_then(self.ctx.library);
+                let library = function.map(|function| LibraryCall { function, args });
+                self.residual(fetched, &site, library)?;
+            }
             CallAction::Abort(reason) => return Err(reason.into()),
         }
         Ok(None)
@@ -98,11 +107,18 @@ impl<M: Machine> Recorder<'_, M> {
             OpKind::NearBranch64 => Some(instruction.near_branch_target()),
             OpKind::Register => Some(regs[instruction.op0_register().number()]),
             OpKind::Memory => {
-                let address = instruction.virtual_address(0, 0, |r, _, _| operands::register(regs, r))?;
-                self.machine.word(address)
+                let slot = self.slot(instruction)?;
+                self.machine.word(slot)
             }
             _ => None,
         }
+    }
+
+    /// The word that a call or jump goes through.
+    fn slot(&self, instruction: &Instruction) -> Option<u64> {
+        let regs = self.machine.regs();
+        let through = instruction.op0_kind() == OpKind::Memory;
+        through.then(|| instruction.virtual_address(0, 0, |r, _, _| operands::register(regs, r)))?
     }
 
     /// What the function that was just entered returns to, and rsp then.
@@ -126,7 +142,7 @@ impl<M: Machine> Recorder<'_, M> {
     }
 
     /// A call that runs unrecorded.
-    fn residual(&mut self, fetched: &Fetched, site: &CallSite) -> Result<(), M::Error> {
+    fn residual(&mut self, fetched: &Fetched, site: &CallSite, library: Option<LibraryCall>) -> Result<(), M::Error> {
         let mut mem = self.machine.accesses(&mut self.factory, fetched)?;
         for access in mem.iter_mut().filter(|access| access.kind == AccessKind::Write) {
             // What a call writes is its return address; by now nobody has, and later it may be gone again.
@@ -140,6 +156,7 @@ impl<M: Machine> Recorder<'_, M> {
             target: site.resolved,
             return_address: site.return_address,
             after,
+            library,
         }));
         if site.tail {
             self.depth -= 1;

@@ -166,6 +166,7 @@ pub fn with_ctx<R>(pid: i32, api: &dyn Fn(u64) -> Option<Api>, with: impl FnOnce
             return_address: 2,
         },
         api,
+        library: &|_| None,
         counting: &[],
     })
 }
