@@ -112,7 +112,7 @@ fn one_loop(of: &Loop) -> String {
             of.aborts
         ),
         "backing-off" => format!("not compiled, to be tried again after {} aborted recordings", of.aborts),
-        "put-off" => "not compiled yet, put off".to_owned(),
+        "waiting" => "hot, waits for its turn to be recorded".to_owned(),
         _ => "not compiled yet".to_owned(),
     };
     if let Some(turns) = of.turns_left {
@@ -210,7 +210,7 @@ fn one_exit(exit: &ExitNote) -> String {
         "side-limit" => "its tree has its fill of side traces, REDMAGIC_MAXSIDE".to_owned(),
         "dropped" => "its tree is no longer used".to_owned(),
         "backing-off" => format!("backing off after {}", aborted()),
-        "put-off" => "recording has had its share of the time".to_owned(),
+        "waiting" => "waits for its turn to be recorded".to_owned(),
         _ => "not hot yet".to_owned(),
     };
     let left = exit.left.map_or_else(String::new, |left| format!(", {left} to go"));

@@ -56,7 +56,7 @@ pub struct Loop {
     /// The same by name.
     pub place: String,
     /// `compiled`; `blacklisted`: it is not tried again; `backing-off`: after aborted recordings it must be hotter;
-    /// `put-off`: recording has had its share of the time; `counting`: it is to be recorded when it asks again.
+    /// `waiting`: it is hot, and others are recorded first; `counting`: it is to be recorded when it asks again.
     pub state: String,
     /// Aborted recordings that count against it.
     pub aborts: u64,
@@ -117,7 +117,7 @@ pub struct ExitNote {
     pub taken: u64,
     /// Share of all counted exits, from 0 to 1.
     pub share: f64,
-    /// `counting`, `backing-off`, `put-off` (as for loops), `given-up` after aborted recordings, `side-limit`: its tree has as
+    /// `counting`, `backing-off`, `waiting` (as for loops), `given-up` after aborted recordings, `side-limit`: its tree has as
     /// many side traces as REDMAGIC_MAXSIDE allows; `dropped`: its tree is no longer used.
     pub state: String,
     /// Aborted recordings from it.
@@ -187,8 +187,8 @@ impl Context<'_> {
         let (state, may_ask) = match anchor.state {
             AnchorState::Compiled(_) => ("compiled", false),
             AnchorState::Blacklisted => ("blacklisted", false),
+            AnchorState::Cold if self.engine.anchor_waits(key) => ("waiting", false),
             AnchorState::Cold if anchor.aborts > 0 => ("backing-off", true),
-            AnchorState::Cold if anchor.put_off > 0 => ("put-off", true),
             AnchorState::Cold => ("counting", true),
         };
         let tree = match anchor.state {
@@ -309,8 +309,8 @@ impl Context<'_> {
             () if exit.silent && exit.aborts >= params.maxtries => "given-up",
             () if exit.silent && root.side_traces >= params.maxside => "side-limit",
             () if exit.silent || trace.dropped => "dropped",
+            () if self.engine.exit_waits(number) => "waiting",
             () if exit.aborts > 0 => "backing-off",
-            () if exit.put_off > 0 => "put-off",
             () => "counting",
         };
         ExitNote {
@@ -321,7 +321,7 @@ impl Context<'_> {
             state: state.to_owned(),
             aborts: exit.aborts,
             last_abort: exit.last_abort.map(|reason: Abort| reason.name().to_owned()),
-            left: (!exit.silent).then(|| self.engine.exits_left(number)),
+            left: (!exit.silent && state != "waiting").then(|| self.engine.exits_left(number)),
         }
     }
 }

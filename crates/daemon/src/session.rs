@@ -315,7 +315,8 @@ impl Session {
                     return self.end(ending);
                 }
             }
-            let idle = payoff.look(self, &mut registry).min(IDLE);
+            let turn = lock(&self.engine).give_turn(self.busy.load(Ordering::Acquire));
+            let idle = payoff.look(self, &mut registry).min(turn).min(IDLE);
             futex_wait(doorbell, rung, idle);
         }
     }
@@ -531,6 +532,8 @@ fn record_loop(session: &Arc<Session>, work: &Receiver<Work>, watch: &Watch) {
         }
         session.release(area);
         session.busy.store(false, Ordering::Release);
+        // Others may wait for their turn.
+        futex_wake(session.control.u32(offset_of!(Control, doorbell)));
     }
 }
 

@@ -3,10 +3,12 @@
 mod activity;
 mod install;
 mod payoff;
+mod waiting;
 
 pub use activity::Stays;
 pub use install::{Begun, Compilation, Draft};
 pub use payoff::{Mode, Passed, Progress};
+use waiting::Who;
 
 use std::collections::{BTreeMap, HashSet};
 use std::mem::offset_of;
@@ -35,14 +37,8 @@ use crate::timing::Stages;
 /// A counter that will not run out in the life of a program.
 const NEVER: i32 = 1_000_000_000;
 
-/// Fewest turns until a thread asks again that came while another recording or compilation was on: asking is a wait.
-const SOON: i32 = 128;
-
 /// What an exit's counter is set to by a thread that parks and gets no answer.
 const EXIT_AGAIN: u32 = 256;
-
-/// Microseconds that the turns of a loop before it is hot take, about.
-const TURNS_US: u64 = 50;
 
 /// How far back-off doubles, at most.
 const MAX_BACKOFF_SHIFT: u64 = 12;
@@ -96,12 +92,6 @@ pub struct Job {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}; the program has overwritten the memory it shares with redmagicd")]
 pub struct Hostile(pub String);
-
-/// What a counter is set to whose thread has asked while the recorder was busy, `busied` times before: each time twice as
-/// much, since each question holds the thread up for as long as some thousand turns of a short loop take.
-fn soon_again(hot: i32, least: i32, busied: u32) -> i32 {
-    hot.max(least).saturating_mul(1 << busied.min(6)).min(NEVER)
-}
 
 /// What a counter is set to that is to run out after so many turns of a loop.
 fn weighed(turns: u64) -> i32 {
@@ -195,6 +185,8 @@ pub struct Engine {
     /// Whether to note what code is for.
     noting: bool,
     payoff: payoff::Payoff,
+    /// Who was hot while there was no time.
+    waiting: Vec<waiting::Waiting>,
 }
 
 impl Engine {
@@ -232,6 +224,7 @@ impl Engine {
             full: false,
             noting: false,
             payoff: payoff::Payoff::default(),
+            waiting: Vec::new(),
             params: setup.params,
         };
         let hot = engine.hot_loop(0);
@@ -315,11 +308,6 @@ impl Engine {
             .min(NEVER)
     }
 
-    /// The counter of an anchor that asks while the recorder is busy.
-    fn while_busy(&self, aborts: u64, busied: u32) -> i32 {
-        soon_again(self.hot_loop(aborts), SOON * LOOP_WEIGHT, busied)
-    }
-
     fn set_hotness(&self, id: u64, value: i32) {
         self.control
             .i32(offset_of!(Control, hotness) + hash(id) * 4)
@@ -375,13 +363,6 @@ impl Engine {
         Some(wait.map_or(Duration::MAX, Duration::from_nanos))
     }
 
-    /// How often what has been put off before is to double its count before it asks again. Asking costs the target a wait
-    /// of its own, so there are to be few before recording is affordable again.
-    fn put_off_shift(&self, put_off: u64) -> u64 {
-        let turns = self.over_share().map_or(0, |wait| wait.as_micros() as u64 / TURNS_US);
-        put_off.max(u64::from(turns.checked_ilog2().map_or(0, |log| log + 1)))
-    }
-
     /// Decides what a parked thread does. `busy`: another recording is on.
     ///
     /// # Errors
@@ -392,34 +373,30 @@ impl Engine {
             self.counts.postponed += u64::from(over && !busy);
             over
         };
-        // Another recording or compilation is soon over, and whoever asks often should be next.
-        let soon = busy && !self.full;
         match request {
             Request::Anchor { api, key } => {
                 if !api.is_anchor() {
                     return Err(Hostile(format!("{} is no anchor", api.symbol())));
                 }
-                Ok(self.decide_anchor(api, key, wait, soon))
+                Ok(self.decide_anchor(api, key, wait))
             }
             Request::Exit { number } => {
                 let known = usize::try_from(number).ok().filter(|n| *n < self.graph.exits.len());
                 match known {
-                    Some(number) => Ok(self.decide_exit(number as u32, wait, soon)),
+                    Some(number) => Ok(self.decide_exit(number as u32, wait)),
                     None => Err(Hostile(format!("there is no exit {number}"))),
                 }
             }
         }
     }
 
-    fn decide_anchor(&mut self, api: ApiFn, key: AnchorKey, wait: bool, soon: bool) -> Decision {
+    fn decide_anchor(&mut self, api: ApiFn, key: AnchorKey, wait: bool) -> Decision {
         if self.payoff.is_resting() {
             self.set_hotness(key.id, NEVER);
             self.mark_known(key);
             return Decision::Run;
         }
         let disabled = self.declared.disabled.contains(&key.id);
-        let put_off = self.graph.anchor(key, api).put_off + 1;
-        let shift = self.put_off_shift(put_off);
         let anchor = self.graph.anchor(key, api);
         let aborts = anchor.aborts;
         match anchor.state {
@@ -430,18 +407,8 @@ impl Engine {
                 self.set_hotness(key.id, NEVER);
             }
             AnchorState::Compiled(_) => self.set_hotness(key.id, self.hot_loop(aborts)),
-            AnchorState::Cold if soon => {
-                let busied = anchor.busied;
-                anchor.busied += 1;
-                self.set_hotness(key.id, self.while_busy(aborts, busied));
-            }
-            AnchorState::Cold if wait => {
-                anchor.put_off = put_off;
-                self.set_hotness(key.id, self.hot_loop(aborts + shift));
-            }
+            AnchorState::Cold if wait => self.wait_for_turn(Who::Anchor(key)),
             AnchorState::Cold => {
-                anchor.put_off = 0;
-                anchor.busied = 0;
                 return Decision::Record(Job {
                     origin: Origin::Root(key),
                     api,
@@ -470,7 +437,7 @@ impl Engine {
         }
     }
 
-    fn decide_exit(&mut self, number: u32, wait: bool, soon: bool) -> Decision {
+    fn decide_exit(&mut self, number: u32, wait: bool) -> Decision {
         let exit = &mut self.graph.exits[number as usize];
         // Its counter ran out, and its thread has set it to this before it asked.
         exit.taken += u64::from(exit.armed.unsigned_abs());
@@ -485,23 +452,10 @@ impl Engine {
             self.silence(number);
             return Decision::Run;
         }
-        if soon {
-            let exit = &mut self.graph.exits[number as usize];
-            let (aborts, busied) = (exit.aborts, exit.busied);
-            exit.busied += 1;
-            self.set_exit_counter(number, soon_again(self.hot_exit(aborts), SOON, busied));
-            return Decision::Run;
-        }
         if wait {
-            let shift = self.put_off_shift(self.graph.exits[number as usize].put_off + 1);
-            let exit = &mut self.graph.exits[number as usize];
-            exit.put_off += 1;
-            let shift = exit.aborts + shift;
-            self.set_exit_counter(number, self.hot_exit(shift));
+            self.wait_for_turn(Who::Exit(number));
             return Decision::Run;
         }
-        self.graph.exits[number as usize].put_off = 0;
-        self.graph.exits[number as usize].busied = 0;
         // The root of a tree starts at an anchor.
         let Origin::Root(key) = root.origin else {
             return Decision::Run;

@@ -50,10 +50,8 @@ pub struct Anchor {
     pub state: AnchorState,
     /// Recordings that were aborted.
     pub aborts: u64,
-    /// Times it was put off since the last recording.
-    pub put_off: u64,
-    /// Times it asked since then while the recorder was busy.
-    pub busied: u32,
+    /// How often it was put on the list of those who wait for a turn: each time its counter was set anew.
+    pub waits: u32,
     /// The last abort's reason.
     pub last_abort: Option<Abort>,
     /// Recordings that came to nothing, by reason; those that taught something are counted too.
@@ -158,10 +156,6 @@ pub struct ExitState {
     pub aborts: u64,
     /// The last abort's reason.
     pub last_abort: Option<Abort>,
-    /// Times it was put off since the last recording.
-    pub put_off: u64,
-    /// Times it asked since then while the recorder was busy.
-    pub busied: u32,
     /// What a trace that goes on from here finds, and the operation of the parent that leaves.
     pub handover: Option<Arc<HandoverState>>,
     /// What its counter was set to, and how often it was taken before that. Nothing is counted once it has a side trace
@@ -204,8 +198,7 @@ impl Graph {
             api,
             state: AnchorState::Cold,
             aborts: 0,
-            put_off: 0,
-            busied: 0,
+            waits: 0,
             last_abort: None,
             reasons: BTreeMap::new(),
             slot: None,

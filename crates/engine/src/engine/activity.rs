@@ -10,7 +10,7 @@ use redmagic_proto::control::{Control, LOOP_WEIGHT};
 use redmagic_proto::entries::{ENTRIES, hash};
 
 use super::install::{Compilation, Draft};
-use super::{Engine, Job};
+use super::{Engine, Job, NEVER};
 use crate::graph::{AnchorKey, Origin};
 
 /// Where counters stood.
@@ -18,8 +18,8 @@ use crate::graph::{AnchorKey, Origin};
 pub(super) struct Activity {
     own: i64,
     others: i64,
-    /// How often the anchor has asked while the recorder was busy: each time its counter was set anew.
-    asked: u32,
+    /// How often the anchor has asked in vain: each time its counter was set anew.
+    waits: u32,
 }
 
 /// Whether a program stays in a loop.
@@ -49,7 +49,7 @@ impl Engine {
         Activity {
             own: counter(own),
             others: (0..ENTRIES).filter(|at| *at != own).map(counter).sum(),
-            asked: self.graph.anchors.get(key).map_or(0, |anchor| anchor.busied),
+            waits: self.graph.anchors.get(key).map_or(0, |anchor| anchor.waits),
         }
     }
 
@@ -63,10 +63,7 @@ impl Engine {
             return Stays::No;
         }
         let now = self.activity(&key);
-        let aborts = self.graph.anchors.get(&key).map_or(0, |anchor| anchor.aborts);
-        let set: i64 = (draft.activity.asked..now.asked)
-            .map(|busied| i64::from(self.while_busy(aborts, busied)))
-            .sum();
+        let set = i64::from(NEVER) * i64::from(now.waits - draft.activity.waits);
         let own = draft.activity.own.saturating_add(set).saturating_sub(now.own);
         let others = draft.activity.others.saturating_sub(now.others);
         // Another one that ran out was set anew, and went up.

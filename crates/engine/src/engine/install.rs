@@ -297,8 +297,6 @@ impl Engine {
             }),
             aborts: 0,
             last_abort: None,
-            put_off: 0,
-            busied: 0,
             armed,
             taken: 0,
             side: None,

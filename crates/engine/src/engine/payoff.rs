@@ -67,6 +67,11 @@ pub(super) struct Payoff {
 }
 
 impl Payoff {
+    /// How they are used.
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// Whether traces are not used.
     pub(super) fn is_resting(&self) -> bool {
         self.mode == Mode::Resting
@@ -90,11 +95,6 @@ pub struct Passed {
 const PLAUSIBLE: i64 = 1 << 27;
 
 impl Engine {
-    /// How traces are used now.
-    pub fn mode(&self) -> Mode {
-        self.payoff.mode
-    }
-
     /// Whether there is a trace at all.
     pub fn has_traces(&self) -> bool {
         !self.payoff.turnstiles.is_empty()

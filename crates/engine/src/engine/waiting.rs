@@ -1,0 +1,124 @@
+//! Who waits for a turn to be recorded.
+//!
+//! One thing is recorded and compiled at a time, and recording has no more than its share of the program's time. Whoever is
+//! hot meanwhile is put on a list, with a counter that will not run out: it counts how often they are passed. When there is
+//! time, the one that has been passed most since, for its threshold, is made to ask again. So there is one question for
+//! each recording, and none that is put off for longer than it must be.
+
+use std::mem::offset_of;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use redmagic_proto::control::Control;
+use redmagic_proto::entries::hash;
+
+use super::{Engine, NEVER};
+use crate::graph::{AnchorKey, AnchorState};
+
+/// Who waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Who {
+    Anchor(AnchorKey),
+    Exit(u32),
+}
+
+/// See the module.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waiting {
+    who: Who,
+    since: Instant,
+}
+
+/// How soon it is looked again whether there is time, while the recorder is busy or nobody who waits has been passed.
+const AGAIN: Duration = Duration::from_millis(5);
+
+/// After somebody was made to ask: that is when they are passed next.
+const ASKED: Duration = Duration::from_millis(1);
+
+impl Engine {
+    /// Puts somebody on the list, whose counter has run out.
+    pub(super) fn wait_for_turn(&mut self, who: Who) {
+        match who {
+            Who::Anchor(key) => {
+                if let Some(anchor) = self.graph.anchors.get_mut(&key) {
+                    anchor.waits += 1;
+                }
+                self.set_hotness(key.id, NEVER);
+            }
+            Who::Exit(number) => self.set_exit_counter(number, NEVER),
+        }
+        if !self.waiting.iter().any(|waiting| waiting.who == who) {
+            self.waiting.push(Waiting {
+                who,
+                since: Instant::now(),
+            });
+        }
+    }
+
+    /// Whether an anchor waits for its turn.
+    pub fn anchor_waits(&self, key: AnchorKey) -> bool {
+        self.waiting.iter().any(|waiting| waiting.who == Who::Anchor(key))
+    }
+
+    /// Whether an exit waits for its turn.
+    pub fn exit_waits(&self, number: u32) -> bool {
+        self.waiting.iter().any(|waiting| waiting.who == Who::Exit(number))
+    }
+
+    /// Makes the hottest of those who wait ask again, if there is time. `busy`: a recording or compilation is on. Gives the
+    /// time after which to look again.
+    pub fn give_turn(&mut self, busy: bool) -> Duration {
+        let waiting = std::mem::take(&mut self.waiting);
+        self.waiting = waiting.into_iter().filter(|waiting| self.may_ask(waiting.who)).collect();
+        if self.waiting.is_empty() || self.full {
+            return Duration::MAX;
+        }
+        if busy || self.payoff.mode() != super::payoff::Mode::Running {
+            return AGAIN;
+        }
+        if let Some(wait) = self.over_share() {
+            return wait.max(AGAIN);
+        }
+        let heats = self.waiting.iter().map(|waiting| self.heat(waiting));
+        let hottest = heats.enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
+        let Some((at, heat)) = hottest else {
+            return Duration::MAX;
+        };
+        if heat <= 0.0 {
+            return AGAIN;
+        }
+        match self.waiting.swap_remove(at).who {
+            Who::Anchor(key) => self.set_hotness(key.id, 1),
+            Who::Exit(number) => self.set_exit_counter(number, 1),
+        }
+        ASKED
+    }
+
+    /// Whether there is anything to record.
+    fn may_ask(&self, who: Who) -> bool {
+        match who {
+            Who::Anchor(key) => self
+                .graph
+                .anchors
+                .get(&key)
+                .is_some_and(|anchor| anchor.state == AnchorState::Cold),
+            Who::Exit(number) => {
+                let exit = &self.graph.exits[number as usize];
+                exit.side.is_none() && !exit.silent && !self.graph.traces[exit.trace as usize].dropped
+            }
+        }
+    }
+
+    /// How often in a second somebody who waits would have become hot. The words are the program's to write.
+    fn heat(&self, waiting: &Waiting) -> f64 {
+        let (left, hot) = match waiting.who {
+            Who::Anchor(key) => {
+                let word = offset_of!(Control, hotness) + hash(key.id) * 4;
+                (self.control.i32(word).load(Ordering::Relaxed), self.hot_loop(0))
+            }
+            Who::Exit(number) => (self.exit_counter(number).load(Ordering::Relaxed), self.hot_exit(0)),
+        };
+        let passed = f64::from(NEVER) - f64::from(left);
+        passed / f64::from(hot) / waiting.since.elapsed().as_secs_f64().max(1e-6)
+    }
+}
