@@ -148,6 +148,15 @@ extern "C" fn vectors() {
         "fistp qword ptr [rdi + 48]",
         "fnstcw [rdi + 56]",
         "stmxcsr [rdi + 60]",
+        // Rounding towards zero, in both units.
+        "or word ptr [rdi + 56], 0xc00",
+        "fldcw [rdi + 56]",
+        "or dword ptr [rdi + 60], 0x6000",
+        "ldmxcsr [rdi + 60]",
+        "fld qword ptr [rdi + 8]",
+        "fistp qword ptr [rdi + 64]",
+        "cvtsd2si rsi, xmm0",
+        "fnstcw [rdi + 72]",
         "ret",
         aligned = sym ALIGNED,
     )
@@ -309,6 +318,16 @@ extern "C" fn faults() {
 }
 
 #[unsafe(naked)]
+extern "C" fn unmasks() {
+    std::arch::naked_asm!("mov [rsp - 8], rsi", "fldcw [rsp - 8]", "ret")
+}
+
+#[unsafe(naked)]
+extern "C" fn unmasks_sse() {
+    std::arch::naked_asm!("mov [rsp - 8], rsi", "ldmxcsr [rsp - 8]", "ret")
+}
+
+#[unsafe(naked)]
 extern "C" fn divides() {
     std::arch::naked_asm!("mov rax, rsi", "mov [rdi], rax", "cqo", "idiv rdx", "ret")
 }
@@ -402,5 +421,10 @@ fn what_cannot_be_emulated_is_named_and_leaves_no_trace() {
         "a division that faults"
     );
     assert_eq!(needs_real(misaligned as *const (), [1, 0]), "a misaligned operand");
+    let unmasked = "unmasked floating-point exceptions";
+    assert_eq!(needs_real(unmasks as *const (), [1, 0x33e]), unmasked);
+    assert_eq!(needs_real(unmasks_sse as *const (), [1, 0x1f00]), unmasked);
+    // A reserved bit faults.
+    assert_eq!(needs_real(unmasks_sse as *const (), [1, 0x1_1f80]), unmasked);
     assert_eq!(needs_real(asks_the_kernel as *const (), [1, 0]), "a system call");
 }

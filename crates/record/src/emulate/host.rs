@@ -72,6 +72,8 @@ enum Needs {
     Alignment,
     /// The quotient of `div` or, if true, `idiv` fits.
     Quotient(bool),
+    /// The new control word masks all floating-point exceptions.
+    Masked,
 }
 
 /// A prepared instruction.
@@ -181,6 +183,7 @@ impl Host {
                 }
             }
             Needs::Quotient(signed) => division(instruction, regs, operand, signed)?,
+            Needs::Masked => masked(operand)?,
         }
         let substitute = stub
             .substitute
@@ -526,16 +529,13 @@ fn allowed(instruction: &Instruction) -> Result<bool, Refused> {
             | M::Crc32
             | M::Cmpxchg16b
             | M::Rdtscp => Ok(false),
-            M::Ldmxcsr
-            | M::Vldmxcsr
-            | M::Maskmovq
+            M::Maskmovq
             | M::Maskmovdqu
             | M::Vmaskmovdqu
             | M::Vmaskmovps
             | M::Vmaskmovpd
             | M::Vpmaskmovd
             | M::Vpmaskmovq
-            | M::Fldcw
             | M::Fldenv
             | M::Frstor
             | M::Fnsave
@@ -545,11 +545,24 @@ fn allowed(instruction: &Instruction) -> Result<bool, Refused> {
             | M::Clflush
             | M::Monitor
             | M::Mwait
-            | M::Emms => Err("floating-point control or masked access"),
+            | M::Emms => Err("floating-point state or masked access"),
             _ => Ok(true),
         };
     }
     Err("not on the list")
+}
+
+/// Of an x87 control word (two bytes) or an MXCSR (four), in which reserved bits fault.
+fn masked(operand: &[u8]) -> Result<(), Refused> {
+    let all = match *operand {
+        [a, b] => u16::from_le_bytes([a, b]) & 0x3f == 0x3f,
+        [a, b, c, d] => {
+            let mxcsr = u32::from_le_bytes([a, b, c, d]);
+            mxcsr & 0x1f80 == 0x1f80 && mxcsr >> 16 == 0
+        }
+        _ => false,
+    };
+    if all { Ok(()) } else { Err("unmasked floating-point exceptions") }
 }
 
 /// Whether this processor has a feature that instructions on the list may need.
@@ -593,6 +606,7 @@ fn needs(instruction: &Instruction) -> Needs {
         M::Idiv => Needs::Quotient(true),
         M::Movups | M::Movupd | M::Movdqu | M::Lddqu => Needs::Nothing,
         M::Cmpxchg16b => Needs::Alignment,
+        M::Fldcw | M::Ldmxcsr | M::Vldmxcsr => Needs::Masked,
         M::Vmovaps
         | M::Vmovapd
         | M::Vmovdqa
