@@ -69,7 +69,10 @@ impl Engine {
     /// time after which to look again.
     pub fn give_turn(&mut self, busy: bool) -> Duration {
         let waiting = std::mem::take(&mut self.waiting);
-        self.waiting = waiting.into_iter().filter(|waiting| self.may_ask(waiting.who)).collect();
+        self.waiting = waiting
+            .into_iter()
+            .filter(|waiting| self.may_ask(waiting.who))
+            .collect();
         if self.waiting.is_empty() || self.full {
             return Duration::MAX;
         }

@@ -75,6 +75,8 @@ pub struct Known {
     saved: bool,
     /// How it is known from before a call.
     survived: Option<across::Survived>,
+    /// Whether it is from a store that nothing may have read.
+    unread: bool,
 }
 
 impl Known {
@@ -111,6 +113,8 @@ pub struct MemoryState {
     pub(crate) lasting: Vec<(Place, Value)>,
     /// Whether the trace is no loop.
     pub(crate) straight: bool,
+    /// The stack pointer at the entry, if the trace has it.
+    stack_pointer: Option<Value>,
     /// The guards that were put in since the loop head, for those that can stand before it.
     pub(crate) in_loop: Option<Vec<(Span, Span)>>,
     /// What values from before the last call are called now.
@@ -372,7 +376,16 @@ impl MemoryState {
             unwritten: flags.is_unwritten(),
             saved: flags.is_saved(),
             survived: None,
+            unread: false,
         });
+    }
+
+    /// What a store leaves at a place.
+    fn stored(&mut self, place: &Place, value: Value, flags: MemFlags) {
+        self.add(place, value, flags);
+        if let Some(known) = self.known.get_mut(&place.root).and_then(|entries| entries.last_mut()) {
+            known.unread = true;
+        }
     }
 }
 
@@ -444,6 +457,7 @@ impl Pass for Memory {
 
     fn appended(&self, cx: &mut Cx<'_>, op: &Op, value: Value) {
         match op.code {
+            O::Reg if op.reg() == Some(Reg::RSP) => cx.memory.stack_pointer = Some(value),
             O::Load => {
                 // What was taken off the stack is not there any more.
                 if let Some(place) = place(op).filter(|_| !MemFlags(op.imm).is_saved()) {
@@ -455,7 +469,7 @@ impl Pass for Memory {
             }
             O::Store => {
                 if let Some(place) = place(op) {
-                    cx.memory.add(&place, op.args[0], MemFlags(op.imm));
+                    cx.memory.stored(&place, op.args[0], MemFlags(op.imm));
                 }
             }
             // What is known across a call: `across`.
@@ -475,6 +489,18 @@ fn load(cx: &mut Cx<'_>, mut op: Op, seen: Option<u128>) -> Step {
     if apart::unwritten(cx, &place) {
         op.imm = MemFlags(op.imm).unwritten().0;
     }
+    let step = known_load(cx, op, place, seen);
+    // In a loop more is stored in the next turn, and guards cost more.
+    if let Step::Next(op) = step
+        && cx.memory.straight
+        && !MemFlags(op.imm).is_unwritten()
+    {
+        apart::read(cx, &place);
+    }
+    step
+}
+
+fn known_load(cx: &mut Cx<'_>, op: Op, place: Place, seen: Option<u128>) -> Step {
     let Some(entries) = cx.memory.known.get(&place.root) else {
         return Step::Next(op);
     };
@@ -603,6 +629,16 @@ fn store(cx: &mut Cx<'_>, op: Op) -> Step {
         {
             cx.memory.was_useful(&place.root, &known);
             return Step::Gone;
+        }
+    }
+    if let Some(entries) = cx.memory.known.get(&place.root) {
+        let over = |known: &&Known| {
+            let end = i64::from(place.disp) + i64::from(place.size);
+            known.unread && place.disp <= known.disp && i64::from(known.disp) + i64::from(known.size) <= end
+        };
+        let born: Vec<usize> = entries.iter().filter(over).map(|known| known.born).collect();
+        for born in born {
+            cx.memory.worth.overwritten(&place.root, born);
         }
     }
     let others: Vec<Root> = cx.memory.order.iter().copied().filter(|r| *r != place.root).collect();

@@ -562,7 +562,11 @@ fn masked(operand: &[u8]) -> Result<(), Refused> {
         }
         _ => false,
     };
-    if all { Ok(()) } else { Err("unmasked floating-point exceptions") }
+    if all {
+        Ok(())
+    } else {
+        Err("unmasked floating-point exceptions")
+    }
 }
 
 /// Whether this processor has a feature that instructions on the list may need.

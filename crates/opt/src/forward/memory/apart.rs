@@ -284,6 +284,79 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     true
 }
 
+/// A load, which is going to be made, reads what was stored through other roots, unless a guard says otherwise. May put one in: what
+/// is overwritten unread need only be stored by exits ([`crate::sink`]).
+pub(crate) fn read(cx: &mut Cx<'_>, place: &Place) {
+    let others: Vec<Root> = cx.memory.order.iter().copied().filter(|r| *r != place.root).collect();
+    let start = i64::from(place.disp);
+    let range = (place.root, start, start + i64::from(place.size));
+    if let Some(entries) = cx.memory.known.get_mut(&place.root) {
+        let end = start + i64::from(place.size);
+        for known in entries.iter_mut() {
+            known.unread &= end <= i64::from(known.disp) || i64::from(known.disp) + i64::from(known.size) <= start;
+        }
+    }
+    for other in others {
+        let private =
+            (is_private_root(cx, &other) && !from_stack(cx, &place.root)).then_some(cx.memory.facts.private_below);
+        let Some(entries) = cx.memory.known.get(&other) else {
+            continue;
+        };
+        let pending = entries.iter().filter(|known| {
+            let end = i64::from(known.disp) + i64::from(known.size);
+            known.unread && !known.safe() && private.is_none_or(|limit| end > limit)
+        });
+        let bounds = pending.fold((i64::MAX, i64::MIN), |(lo, hi), known| {
+            let start = i64::from(known.disp);
+            (lo.min(start), hi.max(start + i64::from(known.size)))
+        });
+        if bounds.0 < bounds.1 && !unread(cx, range, (other, bounds.0, bounds.1)) {
+            for known in cx.memory.known.get_mut(&other).into_iter().flatten() {
+                known.unread = false;
+            }
+        }
+    }
+}
+
+/// Whether a load of one range reads nothing of the other, by their order.
+fn unread(cx: &mut Cx<'_>, (root, start, end): (Root, i64, i64), (other, lo, hi): (Root, i64, i64)) -> bool {
+    let (a, b) = (Span::plain(root, start, end), Span::plain(other, lo, hi));
+    let order = Order::of_spans(cx, &a, &b);
+    if cx
+        .memory
+        .facts
+        .ranges_apart(cx.b.len(), (root, start, end), (other, lo, hi))
+    {
+        for pair in order.map(|order| order.pairs(cx)).unwrap_or_default() {
+            cx.memory.worth.unread(pair, other);
+        }
+        return true;
+    }
+    let Some(order) = order else { return false };
+    let pairs = order.pairs(cx);
+    let denied = cx.memory.denied.as_ref();
+    let denied = denied.is_none_or(|denied| pairs.iter().any(|pair| denied.contains(pair)));
+    if denied || cx.checkpoint.is_none() || cx.memory.guards >= MOST_GUARDS {
+        return false;
+    }
+    let all = order.each(cx, &mut |cx, condition, pair| match guard(cx, condition) {
+        Compared::Apart => true,
+        Compared::Overlap => false,
+        Compared::Guarded => {
+            cx.memory.worth.guarded(pair, ORDER, cx.b.len() - 1);
+            true
+        }
+    });
+    if all {
+        for pair in pairs {
+            cx.memory.worth.unread(pair, other);
+        }
+        let fact = order.fact(cx.b.len());
+        cx.memory.facts.add(fact);
+    }
+    all
+}
+
 /// What the guards that keep two objects apart compare.
 fn pairs(cx: &Cx<'_>, a: &Root, b: &Root, order: Option<&Order>) -> Vec<Pair> {
     match (order, seen_root(cx, a), seen_root(cx, b)) {

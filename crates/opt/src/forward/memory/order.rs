@@ -6,6 +6,9 @@
 //!
 //! The limit is a constant, the same one for whatever is in reach of 32-bit displacements and whatever is far above; between
 //! mapped memory and the native stack, where threads have theirs anywhere, it is a fixed distance from the stack pointer.
+//!
+//! An interpreter may have its own frames mapped some way below the native stack (CPython does, with our patch). Then what is far
+//! from the stack is far from them, too: the same limit does for both, and a second one is between the two.
 
 use redmagic_ir::{Cond, Opcode as O, Type, Value};
 
@@ -17,6 +20,13 @@ use crate::cx::Cx;
 /// How near two things may be to be told apart by their order: blocks of a heap, and stacks of threads and coroutines, can
 /// be on either side of each other.
 const NEAR: u64 = 1 << 33;
+
+/// How far below the stack pointer the interpreter's own frames may be.
+const BESIDE: std::ops::Range<u64> = 1 << 29..3 << 29;
+
+/// The limits on either side of what is [`BESIDE`] the stack, from the stack pointer: in reach of displacements.
+const BELOW_STACK: i64 = -(3 << 27);
+const BELOW_FRAMES: i64 = -(7 << 28);
 
 /// What is between an object and what it is seen from, at least: [`REACH`] of both. Addresses are compared with their
 /// signs, so that nothing wraps around: those of a program are positive, and an access to any other faults.
@@ -80,8 +90,8 @@ pub(super) struct Order {
 
 #[derive(Clone, Copy)]
 enum Limit {
-    /// [`GAP`] from the stack pointer at the entry, which is the root of one of them.
-    Stack(Value),
+    /// So far from the stack pointer at the entry.
+    Stack(Value, i64),
     /// An address between them.
     Constant(u64),
 }
@@ -105,18 +115,36 @@ impl Order {
         }
         let (seen_a, seen_b) = (objects.0.seen(cx)?, objects.1.seen(cx)?);
         let (bottom, top) = (seen_a.min(seen_b), seen_a.max(seen_b));
-        if top - bottom < NEAR {
-            return None;
-        }
         let stack = |object: &Object| {
             let base = object.root.only_base().filter(|base| is_stack_pointer(cx, *base))?;
             Some((base, object.at))
         };
-        let limit = match stack(&objects.0).or_else(|| stack(&objects.1)) {
-            _ if bottom < IMAGES => Limit::Constant(ABOVE_IMAGES),
+        let pointer = cx
+            .memory
+            .stack_pointer
+            .and_then(|pointer| Some((pointer, cx.seen(pointer)? as u64)));
+        let beside = |at: u64| {
+            let below = pointer.map(|(_, top)| top.wrapping_sub(at));
+            below.is_some_and(|below| BESIDE.contains(&below))
+        };
+        let limit = match (stack(&objects.0).or_else(|| stack(&objects.1)), pointer) {
+            // Constants go by their regions, in which others are.
+            _ if [&objects.0, &objects.1]
+                .iter()
+                .any(|object| object.is_constant(cx) && object.seen(cx).is_some_and(beside)) =>
+            {
+                return None;
+            }
             // It is compared with the stack pointer itself.
-            Some((pointer, at)) => (at == 0).then_some(Limit::Stack(pointer))?,
-            None => {
+            (Some((pointer, at)), _) if beside(bottom) => (at == 0).then_some(Limit::Stack(pointer, BELOW_STACK))?,
+            _ if top - bottom < NEAR => return None,
+            _ if bottom < IMAGES => Limit::Constant(ABOVE_IMAGES),
+            (None, Some((pointer, _))) if beside(top) => Limit::Stack(pointer, BELOW_FRAMES),
+            (Some((pointer, at)), _) => {
+                let above = cx.seen(pointer)? as u64 == bottom;
+                (at == 0).then_some(Limit::Stack(pointer, if above { GAP } else { BELOW_FRAMES }))?
+            }
+            (None, _) => {
                 // The roundest number between them.
                 let bit = (bottom ^ top).ilog2();
                 let limit = top >> bit << bit;
@@ -138,7 +166,7 @@ impl Order {
     fn compared(&self, cx: &Cx<'_>) -> Vec<(Object, bool)> {
         let mut objects = vec![(self.low, true), (self.high, false)];
         objects.retain(|(object, _)| match self.limit {
-            Limit::Stack(pointer) => object.root.only_base() != Some(pointer),
+            Limit::Stack(pointer, _) => object.root.only_base() != Some(pointer),
             Limit::Constant(_) => !object.is_constant(cx),
         });
         objects
@@ -146,7 +174,7 @@ impl Order {
 
     fn pair(&self, cx: &Cx<'_>, object: &Object) -> Option<Pair> {
         let limit = match self.limit {
-            Limit::Stack(pointer) => cx.seen(pointer)? as u64,
+            Limit::Stack(pointer, from) => (cx.seen(pointer)? as u64).wrapping_add_signed(from),
             Limit::Constant(limit) => limit,
         };
         Some((seen_root(cx, &object.root)?, limit))
@@ -173,9 +201,11 @@ impl Order {
     /// The condition that an object is not on its side of the limit.
     fn beyond(&self, cx: &mut Cx<'_>, object: &Object, below: bool) -> Value {
         match self.limit {
-            Limit::Stack(pointer) => {
-                let gap = cx.b.int(Type::I64, if below { -GAP } else { GAP } as u64);
-                let limit = cx.make(O::Add, Type::I64, &[pointer, gap]);
+            Limit::Stack(pointer, from) => {
+                // Above it by as much as both may reach.
+                let from = if below || from > 0 { from } else { from + GAP };
+                let from = cx.b.int(Type::I64, from as u64);
+                let limit = cx.make(O::Add, Type::I64, &[pointer, from]);
                 let mut object = object.address(cx);
                 // Constants go by their regions, so that a comparison does for all of one.
                 if let Some(constant) = cx.int(object) {

@@ -13,11 +13,10 @@ use super::Root;
 /// limit.
 pub(super) type Pair = (u64, u64);
 
-/// What a use is worth, in instructions: the load, and part of what is computed and guarded from it, for the registers that hold
-/// what is known are not free either. In loops what follows is more: what is the same in every turn goes altogether. These
-/// leave the fewest instructions in straight traces, and in loops, of Lua and CPython; half or twice as much costs some 2 %.
-const GAIN: f64 = 1.25;
-const GAIN_IN_LOOP: f64 = 3.5;
+/// What a use is worth, in instructions: the load or store, and part of what is computed and guarded from it, for the registers that
+/// hold what is known are not free either. This leaves the fewest instructions in loops and straight traces, of Lua and CPython; half
+/// or twice as much costs some 2 %.
+const GAIN: f64 = 3.5;
 
 /// Most notes on uses. What comes later counts for nothing.
 const MOST: usize = 1 << 18;
@@ -30,6 +29,8 @@ pub(super) struct Worth {
     numbers: FxHashMap<Pair, u32>,
     /// By root: the pairs that have kept something known there, with the time when each did last.
     kept: FxHashMap<Root, Vec<(u32, usize)>>,
+    /// The same: the pairs that have kept loads from reading what was stored there.
+    unread: FxHashMap<Root, Vec<(u32, usize)>>,
     /// How often something was kept.
     now: usize,
     /// The pairs that each use relied on, one after the other, and where those of each end.
@@ -39,8 +40,6 @@ pub(super) struct Worth {
     costs: FxHashMap<u32, f64>,
     /// What each guard, by its operation, costs whom.
     guards: FxHashMap<usize, (u32, f64)>,
-    /// Whether there is a loop.
-    looping: bool,
 }
 
 impl Worth {
@@ -60,11 +59,14 @@ impl Worth {
     pub(super) fn kept(&mut self, pair: Pair, root: Root) {
         let number = self.number(pair);
         self.now += 1;
-        let kept = self.kept.entry(root).or_default();
-        match kept.iter_mut().find(|(other, _)| *other == number) {
-            Some((_, last)) => *last = self.now,
-            None => kept.push((number, self.now)),
-        }
+        note(self.kept.entry(root).or_default(), number, self.now);
+    }
+
+    /// What was stored at `root` is not read by a load, since the pair does not overlap.
+    pub(super) fn unread(&mut self, pair: Pair, root: Root) {
+        let number = self.number(pair);
+        self.now += 1;
+        note(self.unread.entry(root).or_default(), number, self.now);
     }
 
     /// A guard was put in, as operation `at`.
@@ -84,13 +86,28 @@ impl Worth {
 
     /// What has been known at `root` since `born` was of use.
     pub(super) fn used(&mut self, root: &Root, born: usize) {
-        let Some(kept) = self.kept.get(root).filter(|_| self.relied_on.len() < MOST) else {
-            return;
-        };
-        let before = self.relied_on.len();
-        let since = kept.iter().filter(|(_, last)| *last > born);
-        self.relied_on.extend(since.map(|(pair, _)| *pair));
-        if self.relied_on.len() > before {
+        let pairs = self.since(root, born);
+        self.relied_on(pairs);
+    }
+
+    /// What was stored at `root` when it was `born` is overwritten, and nothing has read it: only exits need to store it.
+    pub(super) fn overwritten(&mut self, root: &Root, born: usize) {
+        let mut pairs = self.since(root, born);
+        let unread = self.unread.get(root).into_iter().flatten();
+        pairs.extend(unread.filter(|(_, last)| *last > born).map(|(pair, _)| *pair));
+        pairs.sort_unstable();
+        pairs.dedup();
+        self.relied_on(pairs);
+    }
+
+    fn since(&self, root: &Root, born: usize) -> Vec<u32> {
+        let kept = self.kept.get(root).into_iter().flatten();
+        kept.filter(|(_, last)| *last > born).map(|(pair, _)| *pair).collect()
+    }
+
+    fn relied_on(&mut self, pairs: Vec<u32>) {
+        if !pairs.is_empty() && self.relied_on.len() < MOST {
+            self.relied_on.extend(pairs);
             self.ends.push(self.relied_on.len() as u32);
         }
     }
@@ -99,7 +116,6 @@ impl Worth {
     /// from what is left of the first.
     pub(super) fn enter_loop(&mut self) {
         self.costs.clear();
-        self.looping = true;
     }
 
     /// The pairs that are not worth their guards.
@@ -107,7 +123,6 @@ impl Worth {
         let costs: Vec<f64> = (0..self.pairs.len() as u32)
             .map(|pair| self.costs.get(&pair).copied().unwrap_or(0.0))
             .collect();
-        let gain = if self.looping { GAIN_IN_LOOP } else { GAIN };
         let mut alive = vec![true; self.pairs.len()];
         loop {
             let mut gains = vec![0.0; self.pairs.len()];
@@ -122,7 +137,7 @@ impl Worth {
                 for pair in use_of.iter().map(|pair| *pair as usize) {
                     // What costs nothing need only be of some use.
                     let share = if costs[pair] == 0.0 { 1.0 } else { costs[pair] / all };
-                    gains[pair] += gain * share;
+                    gains[pair] += GAIN * share;
                 }
             }
             let mut changed = false;
@@ -138,6 +153,13 @@ impl Worth {
         }
         let dead = self.pairs.iter().zip(&alive).filter(|(_, alive)| !**alive);
         dead.map(|(pair, _)| *pair).collect()
+    }
+}
+
+fn note(pairs: &mut Vec<(u32, usize)>, number: u32, now: usize) {
+    match pairs.iter_mut().find(|(other, _)| *other == number) {
+        Some((_, last)) => *last = now,
+        None => pairs.push((number, now)),
     }
 }
 
@@ -203,6 +225,21 @@ mod tests {
         }
         assert!(worth.useless().contains(&(1, 4)));
         assert!(!worth.useless().contains(&(1, 2)));
+    }
+
+    #[test]
+    fn a_store_that_only_exits_need_relies_on_readers_too() {
+        let mut worth = Worth::default();
+        worth.guarded((1, 2), 1.5 * GAIN, 0);
+        worth.unread((1, 2), root(0));
+        // A load of what is known does not.
+        for _ in 0..9 {
+            worth.used(&root(0), 0);
+        }
+        assert!(worth.useless().contains(&(1, 2)));
+        worth.overwritten(&root(0), 0);
+        worth.overwritten(&root(0), 0);
+        assert!(worth.useless().is_empty());
     }
 
     #[test]
