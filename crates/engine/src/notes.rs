@@ -27,7 +27,7 @@ pub struct Notes {
 pub enum NotPeeled {
     /// A call that is kept as a call would have to keep what the loop carries.
     KeptCalls,
-    /// The second turn contradicts the first, or what the loop carries does not settle.
+    /// The second turn contradicts the first, or is made at another depth of the native stack, or what the loop carries does not settle.
     Unsettled,
 }
 

@@ -81,6 +81,11 @@ pub struct Places<'a> {
     pub code: Range<u64>,
 }
 
+/// How often the loop of an inner activation of the interpreter is passed before a recording ends at its trace. Generators are what that is
+/// for: each time that one goes on it comes round once. A link would have to leave its native frames on the stack, and the processor
+/// does not expect returns from calls that it has not seen.
+const NESTED: u64 = 1;
+
 /// Why a recording was ended ([`redmagic_record::recording::End::Stopped`]): what returns next was called by a trace.
 pub const CALLED_BY_TRACE: u32 = 1;
 
@@ -215,7 +220,7 @@ impl<'a, W: World> Policy<'a, W> {
             _ if self.functions.ends.contains(&key) => return ShimAction::End,
             ApiFn::FunctionEntry if *visits > self.params.maxrecursion => return ShimAction::End,
             ApiFn::FunctionEntry => {}
-            _ if self.world.compiled(key) => return ShimAction::End,
+            _ if self.world.compiled(key) && (depth <= 0 || *visits > NESTED) => return ShimAction::End,
             _ if *visits > self.params.maxunroll && !self.world.hopeless(key) => {
                 self.lessons.inner.push(key);
                 return ShimAction::Abort(Abort::InnerLoop);

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::mem::offset_of;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use common::{CODE, TEXT, World, end_at, inst, key, loop_recording, loop_steps, recording};
@@ -10,6 +12,8 @@ use redmagic_engine::policy::Lessons;
 use redmagic_engine::registry::Declarations;
 use redmagic_engine::{Begun, Compilation, Decision, Draft, Finished, Params, Request, Stays};
 use redmagic_proto::ApiFn;
+use redmagic_proto::control::{Control, LOOP_WEIGHT};
+use redmagic_proto::entries::hash;
 use redmagic_proto::registry::{KIND_CONSTANT_MEMORY, KIND_DISABLED_BRANCH};
 use redmagic_record::abort::Abort;
 use redmagic_record::recording::{Anchor, AnchorKind, Recording};
@@ -262,48 +266,70 @@ fn recording_stays_within_its_share() {
     }
 }
 
-#[test]
-fn the_further_off_a_recording_is_the_less_often_it_is_asked_for() {
-    // 100 ms at a hundred percent are about 2,000 times the 50 us that are taken for one count.
-    let mut world = in_debt(100);
-    world.ask(anchor(key(2)));
-    let turns = world.hotness(key(2).id) / 8 / 10;
-    assert!((512..=2048).contains(&turns), "{turns}");
-    // At no percent it is never.
-    let mut world = in_debt(0);
-    world.ask(anchor(key(2)));
-    assert_eq!(world.hotness(key(2).id) / 8 / 10, 4096);
+/// The counter of somebody who waits.
+const WAITING: i32 = 1_000_000_000;
+
+/// Counts as if the program had passed an anchor so often.
+fn pass(world: &World, key: AnchorKey, times: i32) {
+    let word = world.control.i32(offset_of!(Control, hotness) + hash(key.id) * 4);
+    word.fetch_sub(times * LOOP_WEIGHT, Ordering::Relaxed);
 }
 
 #[test]
-fn who_is_put_off_asks_less_often_each_time() {
-    // At 100 % the debt alone is some 2,000 counts of 50 us, so the first doublings are not seen.
-    let mut world = in_debt(100);
-    let mut last = 0;
-    for _ in 0..16 {
-        assert!(matches!(world.ask(anchor(key(2))), Decision::Run));
-        assert!(world.hotness(key(2).id) >= last);
-        last = world.hotness(key(2).id);
-    }
-    assert_eq!(last, (10 << 12) * 8, "up to a limit");
-}
-
-#[test]
-fn who_comes_while_another_is_recorded_asks_again_ever_more_seldom() {
-    let mut world = World::new(Params {
-        hotloop: 10,
-        ..Params::default()
-    });
-    for asked in 0..9 {
-        let decision = world.engine.decide(anchor(key(2)), true).unwrap();
+fn who_waits_asks_again_when_there_is_time_the_hottest_first() {
+    let mut world = World::new(Params::default());
+    world.install_loop(key(1));
+    for waiting in [key(2), key(3)] {
+        let decision = world.engine.decide(anchor(waiting), true).unwrap();
         assert!(matches!(decision, Decision::Run));
-        assert_eq!(world.hotness(key(2).id), (128 << asked.min(6)) * 8);
+        assert_eq!(world.hotness(waiting.id), WAITING);
+        assert!(world.engine.anchor_waits(waiting));
     }
-    // It is forgotten when it has its turn.
+    assert!(matches!(
+        world.engine.decide(Request::Exit { number: 0 }, true),
+        Ok(Decision::Run)
+    ));
+    assert!(world.engine.exit_waits(0));
+    // Nobody has been passed since, and then the recorder is busy.
+    world.engine.give_turn(false);
+    assert_eq!([2, 3].map(|n| world.hotness(key(n).id)), [WAITING; 2]);
+    pass(&world, key(2), 100);
+    pass(&world, key(3), 200);
+    world.engine.give_turn(true);
+    assert_ne!(world.hotness(key(3).id), 1);
+    // One at a time.
+    world.engine.give_turn(false);
+    assert_eq!(world.hotness(key(3).id), 1);
+    assert!(!world.engine.anchor_waits(key(3)) && world.engine.anchor_waits(key(2)));
+    assert!(matches!(world.ask(anchor(key(3))), Decision::Record(_)));
+    world.engine.give_turn(false);
+    assert_eq!(world.hotness(key(2).id), 1);
+    assert!(world.engine.exit_waits(0), "it was not taken");
+}
+
+#[test]
+fn nobody_gets_a_turn_while_recording_has_had_its_share() {
+    for share in [0, 100] {
+        let mut world = in_debt(share);
+        world.ask(anchor(key(2)));
+        pass(&world, key(2), 100);
+        let again = world.engine.give_turn(false);
+        assert_ne!(world.hotness(key(2).id), 1);
+        // A hundred milliseconds at a hundred percent.
+        assert!(again > Duration::from_millis(50), "{again:?}");
+    }
+}
+
+#[test]
+fn what_was_compiled_meanwhile_waits_no_more() {
+    let mut world = World::new(Params::default());
     let job = record(&mut world, anchor(key(2)));
-    world.fail(&job, Abort::LoopLeft);
     world.engine.decide(anchor(key(2)), true).unwrap();
-    assert_eq!(world.hotness(key(2).id), 128 * 8);
+    world.install(&job, &loop_recording(key(2)));
+    pass(&world, key(2), 100);
+    world.engine.give_turn(false);
+    assert!(!world.engine.anchor_waits(key(2)));
+    assert_ne!(world.hotness(key(2).id), 1);
 }
 
 #[test]

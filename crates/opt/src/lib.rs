@@ -105,9 +105,9 @@ pub fn optimize_with(
             after(stage, trace);
         }
     };
-    let loops = peels && matches!(trace.end, End::Repeat { .. }) && peel::possible(trace);
+    let mut loops = peels && matches!(trace.end, End::Repeat { .. }) && peel::possible(trace);
     // Guards against overlap: with all of them, to see how far the accesses to each root reach and which are of use.
-    let begin = |denied: FxHashSet<(u64, u64)>, extents: Extents| {
+    let begin = |loops: bool, denied: FxHashSet<(u64, u64)>, extents: Extents| {
         let mut cx = Cx::new(&chain, input);
         cx.memory.denied = Some(denied);
         cx.memory.straight = !loops;
@@ -115,17 +115,21 @@ pub fn optimize_with(
         let straight = cx.feed_trace(trace)?;
         Ok((cx, straight))
     };
-    let (trial, straight) = begin(FxHashSet::default(), Extents::default())?;
+    let (mut trial, mut straight) = begin(loops, FxHashSet::default(), Extents::default())?;
+    if loops && peel::moves_stack(&straight) {
+        loops = false;
+        (trial, straight) = begin(loops, FxHashSet::default(), Extents::default())?;
+    }
     let mut extents = Extents::of_fed(&straight, &trial.observed);
     let mut denied = trial.memory.useless();
     if loops {
-        let (mut trial, straight) = begin(FxHashSet::default(), extents.clone())?;
+        let (mut trial, straight) = begin(loops, FxHashSet::default(), extents.clone())?;
         if peel::peel(&straight, &mut trial).is_ok() {
             denied = trial.memory.useless();
             extents = Extents::of_fed(trial.b.trace(), &trial.observed);
         }
     }
-    let (mut cx, straight) = begin(denied, extents)?;
+    let (mut cx, straight) = begin(loops, denied, extents)?;
     let straight_facts = cx.memory.facts.clone();
     note("forward", &straight);
     let mut out = if loops {
