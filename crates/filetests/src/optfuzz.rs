@@ -16,6 +16,8 @@ const DATA_BYTES: usize = 0x400;
 /// The native stack: near the data, as that of a thread or coroutine may be, or far above it.
 const STACKS: [u64; 2] = [0x20_0000, 0x7ff0_0020_0000];
 const STACK_BYTES: usize = 0x1000;
+/// Mapped memory: far from the stack and the data, and beside the stack that is far from it, as the interpreter's own frames may be.
+const MAPPED: [u64; 2] = [0x7f00_0010_0000, STACKS[1] - (1 << 30)];
 const TABLE: u64 = 0x30_0000;
 const TABLE_BYTES: usize = 0x100;
 /// Where a trace begins, and where its anchor's call is.
@@ -512,23 +514,52 @@ pub fn case(r: &mut Random) -> Case {
     case
 }
 
+/// An address in the data, or on the stack. No pointer leads below the stack pointer: what the trace pushes is its own.
+fn pointer(r: &mut Random, stack: u64) -> u64 {
+    if r.below(12) == 0 {
+        return stack + 0x900 + r.below(16) * 8;
+    }
+    let base = if stack == STACKS[1] && r.one_in(2) {
+        *r.pick(&MAPPED)
+    } else {
+        DATA
+    };
+    let range = if r.one_in(2) { 4 } else { 60 };
+    base + 0x100 + r.below(range) * 8
+}
+
+/// The same trace in another state, in which some pointers lead elsewhere: to where others lead, for one. `None` when the trace
+/// cannot be run there.
+pub fn moved(case: &Case, r: &mut Random) -> Option<Case> {
+    let mut moved = case.clone();
+    let stack = case.regs.gpr[Reg::RSP.index()] - 0x800;
+    for _ in 0..1 + r.below(2) {
+        let [reg, other] = [(); 2].map(|()| r.pick(&POINTERS).index());
+        moved.regs.gpr[reg] = match r.below(3) {
+            0 => pointer(r, stack),
+            _ => moved.regs.gpr[other].wrapping_add(r.below(3) * 8),
+        };
+    }
+    let mut evaluator = Evaluator::new();
+    let (mut regs, mut memory) = (moved.regs.clone(), moved.memory.clone());
+    for _ in 0..100 {
+        match evaluator.run(&case.trace, &mut regs, &mut memory) {
+            Err(_) => return None,
+            Ok(Left::Repeat) => {}
+            Ok(_) => break,
+        }
+    }
+    Some(moved)
+}
+
 fn state(r: &mut Random) -> (Regs, SparseMemory, u64) {
     let mut regs = Regs::default();
     let stack = *r.pick(&STACKS);
     for value in &mut regs.gpr {
         *value = if r.below(3) == 0 { r.below(6) } else { r.integer() };
     }
-    let place = |r: &mut Random| {
-        let range = if r.one_in(2) { 4 } else { 60 };
-        DATA + 0x100 + r.below(range) * 8
-    };
-    // No pointer leads below the stack pointer: what the trace pushes is its own.
     for reg in POINTERS {
-        regs.gpr[reg.index()] = if r.below(12) == 0 {
-            stack + 0x900 + r.below(16) * 8
-        } else {
-            place(r)
-        };
+        regs.gpr[reg.index()] = pointer(r, stack);
     }
     regs.gpr[Reg::RSP.index()] = stack + 0x800;
     regs.gpr[10] = TABLE + r.below(4) * 8;
@@ -548,6 +579,9 @@ fn state(r: &mut Random) -> (Regs, SparseMemory, u64) {
             .collect()
     };
     memory.map(DATA, bytes(DATA_BYTES));
+    for mapped in MAPPED {
+        memory.map(mapped, bytes(DATA_BYTES));
+    }
     memory.map(stack, bytes(STACK_BYTES));
     memory.map(TABLE, bytes(TABLE_BYTES));
     (regs, memory, turns)

@@ -8,18 +8,22 @@ const CASES: u64 = 10_000;
 fn run(first: u64) {
     let (mut compared, mut restarts) = (0, 0);
     for seed in first..first + CASES {
-        let case = optfuzz::case(&mut Random::new(seed));
+        let mut random = Random::new(seed);
+        let case = optfuzz::case(&mut random);
         let optimised =
             optfuzz::optimise(&case, redmagic_opt::PASSES, seed.is_multiple_of(2)).unwrap_or_else(|error| {
                 panic!("seed {seed}: {error}");
             });
         let violations = redmagic_ir::verify::violations(&optimised.trace);
         assert!(violations.is_empty(), "seed {seed}: {violations:?}");
-        match optfuzz::compare(&case, &optimised.trace) {
-            Ok(Outcome::Exit) => compared += 1,
-            Ok(Outcome::Restart) => restarts += 1,
-            Ok(Outcome::Fault) => {}
-            Err(difference) => panic!("seed {seed}: {difference}; `fuzz-opt --seed {seed} --print` shows it"),
+        let elsewhere = optfuzz::moved(&case, &mut random);
+        for case in std::iter::once(case).chain(elsewhere) {
+            match optfuzz::compare(&case, &optimised.trace) {
+                Ok(Outcome::Exit) => compared += 1,
+                Ok(Outcome::Restart) => restarts += 1,
+                Ok(Outcome::Fault) => {}
+                Err(difference) => panic!("seed {seed}: {difference}; `fuzz-opt --seed {seed} --print` shows it"),
+            }
         }
     }
     assert!(compared > CASES / 2 && restarts > CASES / 100, "{compared} {restarts}");

@@ -27,6 +27,9 @@ struct Arguments {
     print: bool,
 }
 
+/// Other states in which each trace is run.
+const STATES: usize = 3;
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let names = arguments
@@ -59,13 +62,16 @@ fn main() -> Result<()> {
                     wrong += 1;
                     println!("seed {number}: {violations:?}");
                 }
-                match optfuzz::compare(&case, &optimised.trace) {
-                    Ok(Outcome::Exit) => exits += 1,
-                    Ok(Outcome::Restart) => restarts += 1,
-                    Ok(Outcome::Fault) => {}
-                    Err(difference) => {
-                        wrong += 1;
-                        println!("seed {number}: {difference}");
+                let elsewhere = (0..STATES).filter_map(|_| optfuzz::moved(&case, &mut random));
+                for case in std::iter::once(case.clone()).chain(elsewhere.collect::<Vec<_>>()) {
+                    match optfuzz::compare(&case, &optimised.trace) {
+                        Ok(Outcome::Exit) => exits += 1,
+                        Ok(Outcome::Restart) => restarts += 1,
+                        Ok(Outcome::Fault) => {}
+                        Err(difference) => {
+                            wrong += 1;
+                            println!("seed {number}: {difference}");
+                        }
                     }
                 }
             }
