@@ -32,6 +32,8 @@ const LEARN: Duration = Duration::from_millis(100);
 const FEW: u32 = 100;
 /// How many times its error the answer must be away from the limit.
 const SURE: f64 = 2.5;
+/// The same in the end, when there is no more time to find out.
+const LIKELY: f64 = 1.0;
 /// The error of an answer that is given before all phases are over.
 const EXACT: f64 = 0.08;
 /// A program uses loops whose turns are not counted if they are entered once in so many anchors passed.
@@ -245,7 +247,7 @@ fn verdict(samples: &[Sample], break_even: f64) -> Option<Verdict> {
     match phases {
         _ if errors > SURE && fit.error < EXACT => Some(verdict),
         // Traces that rest wrongly may cost far more than traces that run wrongly.
-        PHASES.. if errors > SURE => Some(verdict),
+        PHASES.. if errors > LIKELY => Some(verdict),
         PHASES.. => Some(Verdict::Pays),
         _ => None,
     }
