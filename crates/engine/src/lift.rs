@@ -277,6 +277,28 @@ mod tests {
     }
 
     #[test]
+    fn short_blocks_are_filled_and_copied_in_place_of_a_call() {
+        let call = |function: LibraryFn, length: u64| {
+            let near = inst(0x1000, &[0xff, 0xd0], 0x9800);
+            text(&recording(vec![Step::Residual(Residual {
+                call: near,
+                target: 0x9800,
+                return_address: 0x1002,
+                after: RegisterFile::default(),
+                library: Some(LibraryCall {
+                    function,
+                    args: [1, 2, length],
+                }),
+            })]))
+        };
+        let is_call = |text: String| text.contains("= call");
+        assert!(!is_call(call(LibraryFn::Memset, 13)) && !is_call(call(LibraryFn::Memmove, 64)));
+        // A string's length will be another one the next time, and long blocks are worth a call.
+        assert!(is_call(call(LibraryFn::Memcpy, 13)));
+        assert!(is_call(call(LibraryFn::Memset, 65)) && is_call(call(LibraryFn::Memcpy, 72)));
+    }
+
+    #[test]
     fn what_is_not_known_ends_the_trace() {
         let mut gap = recording(vec![
             Step::Inst(inst(0x1000, &[0x90], 0x1001)),

@@ -4,12 +4,13 @@ mod common;
 use common::*;
 use redmagic_record::emulate::{Emulated, Emulator, Limits as EmulateLimits, Start};
 use redmagic_record::guide::CallAction;
+use redmagic_record::recording::{LibraryFn, Recording, Step};
 use redmagic_record::stepping::{Ctx, Limits};
 use redmagic_tracee::testing::shared_words;
 use std::sync::atomic::Ordering::SeqCst;
 
 /// Records `function(words, b, c)` both ways.
-fn both(function: *const (), arguments: [u64; 2], calls: &[(u64, CallAction)]) {
+fn both(function: *const (), arguments: [u64; 2], calls: &[(u64, CallAction)]) -> Recording {
     let words = shared_words();
     for (i, word) in words.iter().enumerate().take(60) {
         word.store(0x0123_4567_89ab_cdef_u64.rotate_left(i as u32 * 7), SeqCst);
@@ -27,8 +28,10 @@ fn both(function: *const (), arguments: [u64; 2], calls: &[(u64, CallAction)]) {
     };
     let before = AGREED.load(SeqCst);
     let outcome = record_with(thread, &mut guide, &no_api, &Limits::default());
-    check(&outcome.result.expect("stepped"));
+    let recording = outcome.result.expect("stepped");
+    check(&recording);
     assert!(AGREED.load(SeqCst) > before, "nothing was emulated");
+    recording
 }
 
 /// Integer instructions: carries, widths, high bytes, counts beyond the width, rsp as an operand, locks.
@@ -308,7 +311,18 @@ extern "C" fn library() {
 
 #[test]
 fn residual_calls_are_emulated_through() {
-    both(library as *const (), [0, 0], &[]);
+    let recording = both(library as *const (), [0, 0], &[]);
+    // What is known of a function goes by the name of the word that it is called through.
+    let known: Vec<_> = recording
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Residual(residual) => Some(residual.library.map(|call| (call.function, call.args))),
+            _ => None,
+        })
+        .collect();
+    let words = recording.start.gpr[7];
+    assert_eq!(known, [Some((LibraryFn::Memcpy, [words + 160, words, 77])), None]);
 }
 
 /// What faults, and system calls, are left to the thread itself, which nothing has happened to.

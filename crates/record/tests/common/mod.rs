@@ -10,7 +10,7 @@ use redmagic_record::abort::Abort;
 use redmagic_record::compare;
 use redmagic_record::emulate::{self, Emulated};
 use redmagic_record::guide::{CallAction, CallSite, Flow, Guide, ShimAction, ShimCallSite};
-use redmagic_record::recording::{Anchor, AnchorKind, Api, ImageRange, Inst, Recording, Step};
+use redmagic_record::recording::{Anchor, AnchorKind, Api, ImageRange, Inst, LibraryFn, Recording, Step};
 use redmagic_record::stepping::{Ctx, Limits, Outcome, record};
 use redmagic_tracee::image::Image;
 use redmagic_tracee::maps::Maps;
@@ -152,6 +152,10 @@ pub fn record_with(thread: Stopped, guide: &mut Table, api: &dyn Fn(u64) -> Opti
 /// Calls `with` with what is recorded: the test program is the only own image.
 pub fn with_ctx<R>(pid: i32, api: &dyn Fn(u64) -> Option<Api>, with: impl FnOnce(&Ctx<'_>) -> R) -> R {
     let image = Image::executable(pid, &Maps::read(pid).unwrap()).unwrap();
+    let library: BTreeMap<u64, LibraryFn> = image
+        .imports()
+        .filter_map(|(slot, name)| Some((slot, LibraryFn::named(name)?)))
+        .collect();
     with(&Ctx {
         program: image.path.clone(),
         images: vec![ImageRange {
@@ -166,7 +170,7 @@ pub fn with_ctx<R>(pid: i32, api: &dyn Fn(u64) -> Option<Api>, with: impl FnOnce
             return_address: 2,
         },
         api,
-        library: &|_| None,
+        library: &|slot| library.get(&slot).copied(),
         counting: &[],
     })
 }
