@@ -584,7 +584,13 @@ impl Draft {
         laps: &mut Laps,
     ) -> Result<Code, NotOptimised> {
         let mut after = |stage: &'static str, _: &redmagic_ir::Trace| laps.lap(stage);
-        let optimised = optimise::optimise(recording, facts, place, redmagic_opt::PASSES, Some(&mut after))?;
+        let short = recording.steps.len() as u64 <= self.params.maxpeel;
+        let passes: Vec<&str> = redmagic_opt::PASSES
+            .iter()
+            .copied()
+            .filter(|pass| short || *pass != "peel")
+            .collect();
+        let optimised = optimise::optimise(recording, facts, place, &passes, Some(&mut after))?;
         laps.lap("renumbered");
         let blocks = optimised
             .relied_on
