@@ -178,8 +178,9 @@ fn one_trace(trace: &TraceNote) -> String {
         Some("kept-calls") => {
             out += "    no loop of its own: every turn loads and checks anew, because calls are kept as calls\n";
         }
+        Some("too-long") => out += "    no loop of its own: it is longer than REDMAGIC_MAXPEEL\n",
         Some(_) => {
-            out += "    no loop of its own: a second turn goes another way, or what it would carry does not settle\n"
+            out += "    no loop of its own: a second turn goes another way or at another depth of the stack, or what it would carry does not settle\n"
         }
         None => {}
     }

@@ -86,7 +86,7 @@ pub struct TraceNote {
     /// `loop`: a loop of its own, peeled; `repeat`: it goes round through its anchor; `link`: it goes on in another trace;
     /// `unlinked`: it ends at an anchor without a trace; `leave`: it goes on in the original code.
     pub shape: String,
-    /// Why it is not peeled: `kept-calls` or `unsettled`.
+    /// Why it is not peeled: `kept-calls`, `unsettled` or `too-long`.
     pub not_peeled: Option<String>,
     /// Calls kept as calls, by the name of the function; what is called most first.
     pub kept_calls: Vec<(String, u32)>,
@@ -283,6 +283,7 @@ impl Context<'_> {
                 match why {
                     NotPeeled::KeptCalls => "kept-calls",
                     NotPeeled::Unsettled => "unsettled",
+                    NotPeeled::TooLong => "too-long",
                 }
                 .to_owned()
             }),

@@ -409,6 +409,7 @@ impl Engine {
             AnchorState::Compiled(_) => self.set_hotness(key.id, self.hot_loop(aborts)),
             AnchorState::Cold if wait => self.wait_for_turn(Who::Anchor(key)),
             AnchorState::Cold => {
+                self.wait_no_more(Who::Anchor(key));
                 return Decision::Record(Job {
                     origin: Origin::Root(key),
                     api,
@@ -461,6 +462,7 @@ impl Engine {
             return Decision::Run;
         };
         let api = self.graph.anchors.get(&key).map_or(ApiFn::BackwardsBranch, |a| a.api);
+        self.wait_no_more(Who::Exit(number));
         Decision::Record(Job {
             origin: Origin::Side { exit: number, parent },
             api,
@@ -541,6 +543,10 @@ impl Engine {
         *self.counts.aborts.entry(reason).or_insert(0) += 1;
         // What was learnt makes the next try different, and so does new bytecode: this one does not count.
         let counts = !learnt && reason != Abort::ConstantEnded;
+        self.wait_no_more(match job.origin {
+            Origin::Root(key) => Who::Anchor(key),
+            Origin::Side { exit, .. } => Who::Exit(exit),
+        });
         match job.origin {
             Origin::Root(key) => {
                 let maxtries = self.params.maxtries;

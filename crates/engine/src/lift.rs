@@ -279,11 +279,11 @@ mod tests {
     #[test]
     fn short_blocks_are_filled_and_copied_in_place_of_a_call() {
         let call = |function: LibraryFn, length: u64| {
-            let near = inst(0x1000, &[0xff, 0xd0], 0x9800);
+            let near = inst(0x1000, &[0xe8, 0xfb, 0x07, 0, 0], 0x1800);
             text(&recording(vec![Step::Residual(Residual {
                 call: near,
                 target: 0x9800,
-                return_address: 0x1002,
+                return_address: 0x1005,
                 after: RegisterFile::default(),
                 library: Some(LibraryCall {
                     function,

@@ -29,6 +29,8 @@ pub enum NotPeeled {
     KeptCalls,
     /// The second turn contradicts the first, or is made at another depth of the native stack, or what the loop carries does not settle.
     Unsettled,
+    /// It is longer than REDMAGIC_MAXPEEL.
+    TooLong,
 }
 
 impl Notes {
@@ -51,12 +53,14 @@ impl Notes {
         }
     }
 
-    /// Adds what the optimised trace says.
-    pub fn optimised(&mut self, trace: &Trace) {
+    /// Adds what the optimised trace says. `long`: it was not to be peeled, for its length.
+    pub fn optimised(&mut self, trace: &Trace, long: bool) {
         let head = trace.ops.iter().position(|op| op.code == Opcode::LoopHead);
         self.body = head.map(|head| trace.ops.len() - head);
         self.not_peeled = matches!(trace.end, End::Repeat { .. }).then(|| {
-            if redmagic_opt::peel::possible(trace) {
+            if long {
+                NotPeeled::TooLong
+            } else if redmagic_opt::peel::possible(trace) {
                 NotPeeled::Unsettled
             } else {
                 NotPeeled::KeptCalls
@@ -506,14 +510,20 @@ exit {pc=0x1010}
     fn a_loop_has_a_body_and_needs_no_excuse() {
         let trace = redmagic_ir::parse::parse(LOOP).unwrap();
         let mut notes = Notes::default();
-        notes.optimised(&trace);
+        notes.optimised(&trace, false);
         assert_eq!((notes.body, notes.not_peeled), (Some(10), None));
         let text = "v0 = reg.i64 rsp\nv1 = call 0x2000, sysv {pc=0x1005}\nrepeat {pc=0x1000}\n";
-        notes.optimised(&redmagic_ir::parse::parse(text).unwrap());
+        notes.optimised(&redmagic_ir::parse::parse(text).unwrap(), false);
         assert_eq!((notes.body, notes.not_peeled), (None, Some(NotPeeled::KeptCalls)));
-        notes.optimised(&redmagic_ir::parse::parse("v0 = reg.i64 rsp\nrepeat {pc=0x1000}\n").unwrap());
+        notes.optimised(
+            &redmagic_ir::parse::parse("v0 = reg.i64 rsp\nrepeat {pc=0x1000}\n").unwrap(),
+            false,
+        );
         assert_eq!(notes.not_peeled, Some(NotPeeled::Unsettled));
-        notes.optimised(&redmagic_ir::parse::parse("v0 = reg.i64 rsp\nexit {pc=0x1000}\n").unwrap());
+        notes.optimised(
+            &redmagic_ir::parse::parse("v0 = reg.i64 rsp\nexit {pc=0x1000}\n").unwrap(),
+            false,
+        );
         assert_eq!(notes.not_peeled, None);
     }
 }

@@ -40,26 +40,30 @@ pub fn registers(from: &RegisterFile) -> Regs {
     }
 }
 
-/// Since the start or the last call: which bytes of memory are known, or made by the trace itself.
+/// Since the start or the last call: which bytes of memory are known.
 #[derive(Default)]
 struct Model {
-    known: HashSet<u64>,
-    /// Bytes that were copied from others that were not known.
+    /// By the trace itself.
+    written: HashSet<u64>,
+    /// From a reader that saw what was there before.
+    shown: HashSet<u64>,
+    /// Bytes that were copied from others, of which it was not known what they were.
     copies: HashMap<u64, u64>,
 }
 
 impl Model {
     fn set(&mut self, address: u64) {
-        self.known.insert(address);
+        self.written.insert(address);
         self.copies.remove(&address);
     }
 
     /// A byte is shown to a reader: the address of one that was there before and is known now.
     fn shown(&mut self, address: u64) -> Option<u64> {
-        let from = self.copies.remove(&address).unwrap_or(address);
-        let new = self.known.insert(from);
-        self.known.insert(address);
-        new.then_some(from)
+        if self.written.contains(&address) {
+            return None;
+        }
+        let from = self.copies.get(&address).copied().unwrap_or(address);
+        self.shown.insert(from).then_some(from)
     }
 
     /// A function of the library was called whose effects the trace has.
@@ -67,14 +71,15 @@ impl Model {
         let [to, from, length] = call.args;
         let source = |model: &Model, at: u64| {
             let at = from.wrapping_add(at);
-            let at = model.copies.get(&at).copied().unwrap_or(at);
-            (call.function != LibraryFn::Memset && !model.known.contains(&at)).then_some(at)
+            let copied = call.function != LibraryFn::Memset && !model.written.contains(&at);
+            copied.then(|| model.copies.get(&at).copied().unwrap_or(at))
         };
         let sources: Vec<Option<u64>> = (0..length).map(|at| source(self, at)).collect();
-        for (at, source) in (to..).zip(sources) {
+        for (at, source) in (0..length).zip(sources) {
+            let at = to.wrapping_add(at);
             self.set(at);
             if let Some(source) = source {
-                self.known.remove(&at);
+                self.written.remove(&at);
                 self.copies.insert(at, source);
             }
         }
@@ -475,4 +480,35 @@ pub fn difference(lifted: &Trace, optimised: &Trace, recording: &Recording, mach
         (other != *byte && !stack.contains(address))
             .then(|| format!("the byte at {address:#x} is {other:#x} and not {byte:#x}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_of_a_copy_was_at_its_source() {
+        let mut model = Model::default();
+        let copy = |to, from| LibraryCall {
+            function: LibraryFn::Memmove,
+            args: [to, from, 8],
+        };
+        // The source is overwritten before the copy is read.
+        model.library(&copy(0x108, 0x100));
+        model.set(0x100);
+        assert_eq!(
+            [0x108, 0x108, 0x100].map(|at| model.shown(at)),
+            [Some(0x100), None, None]
+        );
+        // A copy of a copy; and one of what the trace has written.
+        model.library(&copy(0x200, 0x109));
+        assert_eq!(model.shown(0x200), Some(0x101));
+        model.library(&copy(0x300, 0x100));
+        assert_eq!(model.shown(0x300), None);
+        model.library(&LibraryCall {
+            function: LibraryFn::Memset,
+            args: [u64::MAX, 0, 1],
+        });
+        assert_eq!(model.shown(u64::MAX), None);
+    }
 }

@@ -221,7 +221,7 @@ impl<'a, W: World> Policy<'a, W> {
             ApiFn::FunctionEntry if *visits > self.params.maxrecursion => return ShimAction::End,
             ApiFn::FunctionEntry => {}
             _ if self.world.compiled(key) && (depth <= 0 || *visits > NESTED) => return ShimAction::End,
-            _ if *visits > self.params.maxunroll && !self.world.hopeless(key) => {
+            _ if *visits > self.params.maxunroll && !self.world.hopeless(key) && !self.world.compiled(key) => {
                 self.lessons.inner.push(key);
                 return ShimAction::Abort(Abort::InnerLoop);
             }

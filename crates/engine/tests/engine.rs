@@ -300,8 +300,12 @@ fn who_waits_asks_again_when_there_is_time_the_hottest_first() {
     // One at a time.
     world.engine.give_turn(false);
     assert_eq!(world.hotness(key(3).id), 1);
-    assert!(!world.engine.anchor_waits(key(3)) && world.engine.anchor_waits(key(2)));
+    // The thread was counting down just then, and has put back what it had read.
+    pass(&world, key(3), -1000);
+    world.engine.give_turn(false);
+    assert_eq!(world.hotness(key(3).id), 1);
     assert!(matches!(world.ask(anchor(key(3))), Decision::Record(_)));
+    assert!(!world.engine.anchor_waits(key(3)) && world.engine.anchor_waits(key(2)));
     world.engine.give_turn(false);
     assert_eq!(world.hotness(key(2).id), 1);
     assert!(world.engine.exit_waits(0), "it was not taken");
@@ -318,6 +322,18 @@ fn nobody_gets_a_turn_while_recording_has_had_its_share() {
         // A hundred milliseconds at a hundred percent.
         assert!(again > Duration::from_millis(50), "{again:?}");
     }
+}
+
+#[test]
+fn what_has_failed_meanwhile_backs_off_and_waits_no_more() {
+    let mut world = World::new(Params::default());
+    let job = record(&mut world, anchor(key(2)));
+    world.engine.decide(anchor(key(2)), true).unwrap();
+    world.fail(&job, Abort::LoopLeft);
+    assert!(!world.engine.anchor_waits(key(2)));
+    let backs_off = world.hotness(key(2).id);
+    world.engine.give_turn(false);
+    assert_eq!(world.hotness(key(2).id), backs_off);
 }
 
 #[test]

@@ -613,7 +613,7 @@ impl Draft {
         )?;
         laps.lap("emit");
         let mut notes = Notes::of(recording);
-        notes.optimised(&trace);
+        notes.optimised(&trace, !short);
         if self.noting {
             notes.purposes = notes::purposes(&trace, room.code, &compiled.lines);
         }

@@ -2,8 +2,8 @@
 //!
 //! One thing is recorded and compiled at a time, and recording has no more than its share of the program's time. Whoever is
 //! hot meanwhile is put on a list, with a counter that will not run out: it counts how often they are passed. When there is
-//! time, the one that has been passed most since, for its threshold, is made to ask again. So there is one question for
-//! each recording, and none that is put off for longer than it must be.
+//! time, the one that has been passed most since, for its threshold, is made to ask again: there are few questions more than recordings, and
+//! nobody is put off for longer than they must be.
 
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
@@ -27,13 +27,21 @@ pub(super) enum Who {
 pub(super) struct Waiting {
     who: Who,
     since: Instant,
+    /// How often it was made to ask.
+    called: u32,
 }
 
-/// How soon it is looked again whether there is time, while the recorder is busy or nobody who waits has been passed.
+/// How soon it is looked again whether there is time, while the recorder is busy.
 const AGAIN: Duration = Duration::from_millis(5);
 
 /// After somebody was made to ask: that is when they are passed next.
 const ASKED: Duration = Duration::from_millis(1);
+
+/// How often it is tried to make somebody ask: others may share their counter.
+const CALLS: u32 = 32;
+
+/// How often somebody can have been passed. More is, as a rule, a counter that was set anew meanwhile.
+const PLAUSIBLE: i32 = 1 << 27;
 
 impl Engine {
     /// Puts somebody on the list, whose counter has run out.
@@ -47,12 +55,17 @@ impl Engine {
             }
             Who::Exit(number) => self.set_exit_counter(number, NEVER),
         }
-        if !self.waiting.iter().any(|waiting| waiting.who == who) {
-            self.waiting.push(Waiting {
-                who,
-                since: Instant::now(),
-            });
-        }
+        self.wait_no_more(who);
+        self.waiting.push(Waiting {
+            who,
+            since: Instant::now(),
+            called: 0,
+        });
+    }
+
+    /// Takes somebody off the list, who is recorded now or has failed: its counter says when it asks again.
+    pub(super) fn wait_no_more(&mut self, who: Who) {
+        self.waiting.retain(|waiting| waiting.who != who);
     }
 
     /// Whether an anchor waits for its turn.
@@ -76,25 +89,48 @@ impl Engine {
         if self.waiting.is_empty() || self.full {
             return Duration::MAX;
         }
-        if busy || self.payoff.mode() != super::payoff::Mode::Running {
+        if self.payoff.mode() != super::payoff::Mode::Running {
+            return Duration::MAX;
+        }
+        if busy {
             return AGAIN;
         }
         if let Some(wait) = self.over_share() {
             return wait.max(AGAIN);
         }
-        let heats = self.waiting.iter().map(|waiting| self.heat(waiting));
-        let hottest = heats.enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
-        let Some((at, heat)) = hottest else {
+        // A thread counts down without a lock, so that what is stored meanwhile may be lost.
+        let lost = |waiting: &Waiting| (1..CALLS).contains(&waiting.called) && self.left(waiting.who) > 1;
+        let heats = self
+            .waiting
+            .iter()
+            .enumerate()
+            .filter(|(_, waiting)| waiting.called == 0);
+        let heats = heats.map(|(at, waiting)| (at, self.heat(waiting)));
+        let hottest = heats
+            .max_by(|(_, a), (_, b)| a.total_cmp(b))
+            .filter(|(_, heat)| *heat > 0.0);
+        let lost = self.waiting.iter().position(lost);
+        let Some(at) = lost.or(hottest.map(|(at, _)| at)) else {
             return Duration::MAX;
         };
-        if heat <= 0.0 {
-            return AGAIN;
-        }
-        match self.waiting.swap_remove(at).who {
+        self.waiting[at].called += 1;
+        let who = self.waiting[at].who;
+        match who {
             Who::Anchor(key) => self.set_hotness(key.id, 1),
             Who::Exit(number) => self.set_exit_counter(number, 1),
         }
         ASKED
+    }
+
+    /// Where a counter stands. The words are the program's to write.
+    fn left(&self, who: Who) -> i32 {
+        match who {
+            Who::Anchor(key) => {
+                let word = offset_of!(Control, hotness) + hash(key.id) * 4;
+                self.control.i32(word).load(Ordering::Relaxed)
+            }
+            Who::Exit(number) => self.exit_counter(number).load(Ordering::Relaxed),
+        }
     }
 
     /// Whether there is anything to record.
@@ -112,16 +148,17 @@ impl Engine {
         }
     }
 
-    /// How often in a second somebody who waits would have become hot. The words are the program's to write.
+    /// How often in a second somebody who waits would have become hot.
     fn heat(&self, waiting: &Waiting) -> f64 {
-        let (left, hot) = match waiting.who {
-            Who::Anchor(key) => {
-                let word = offset_of!(Control, hotness) + hash(key.id) * 4;
-                (self.control.i32(word).load(Ordering::Relaxed), self.hot_loop(0))
-            }
-            Who::Exit(number) => (self.exit_counter(number).load(Ordering::Relaxed), self.hot_exit(0)),
+        let hot = match waiting.who {
+            Who::Anchor(_) => self.hot_loop(0),
+            Who::Exit(_) => self.hot_exit(0),
         };
-        let passed = f64::from(NEVER) - f64::from(left);
-        passed / f64::from(hot) / waiting.since.elapsed().as_secs_f64().max(1e-6)
+        let passed = NEVER.saturating_sub(self.left(waiting.who));
+        if passed > PLAUSIBLE {
+            // When there is nobody else.
+            return f64::MIN_POSITIVE;
+        }
+        f64::from(passed) / f64::from(hot) / waiting.since.elapsed().as_secs_f64().max(1e-6)
     }
 }

@@ -76,7 +76,12 @@ impl<M: Machine> Recorder<'_, M> {
                 }
             }
             CallAction::Residual => {
-                let slot = self.slot(instruction).or(resolved.slot);
+                // Another call from here goes there, too, only if no register says where.
+                let slot = match instruction.op0_kind() {
+                    OpKind::NearBranch64 => resolved.slot,
+                    OpKind::Memory if instruction.is_ip_rel_memory_operand() => self.slot(instruction),
+                    _ => None,
+                };
                 let regs = self.machine.regs();
                 let args = [regs.rdi, regs.rsi, regs.rdx];
                 let function = slot.filter(|_| !in_own_image).and_then(self.ctx.library);
