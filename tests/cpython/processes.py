@@ -1,4 +1,5 @@
-# fork, subprocesses, pools and exits in programs that have traces.
+# fork, subprocesses, pools and exits in programs that have traces. The threads of a pool ask for the GIL while another one is stepped.
+# modes: default hot eager rest
 import multiprocessing
 import os
 import subprocess

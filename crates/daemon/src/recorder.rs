@@ -258,6 +258,7 @@ fn compare(session: &Session, emulated: &Result<Recording, Aborted>, stepped: &R
     let found = match (emulated, stepped) {
         // Signals and other threads make a difference that is nobody's fault.
         (_, Ok(stepped)) if stepped.meta.signals > 0 => return,
+        (_, Err(stepped)) if stepped.signals > 0 => return,
         (Ok(a), Ok(b)) => redmagic_record::compare::difference(a, b),
         (Err(a), Err(b)) if (a.reason, a.ip, a.steps) == (b.reason, b.ip, b.steps) => None,
         // Nor do they have the same time, and only stepping meets what happens meanwhile.

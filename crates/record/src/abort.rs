@@ -120,6 +120,8 @@ pub struct Aborted {
     pub steps: usize,
     /// What else is known; may be empty.
     pub detail: String,
+    /// Signals that were delivered by then.
+    pub signals: u32,
 }
 
 #[cfg(test)]

@@ -157,6 +157,7 @@ pub fn record(thread: Stopped, ctx: &Ctx<'_>, guide: &mut dyn Guide, limits: &Li
             ip: machine.regs.rip,
             steps: steps.len(),
             detail: fail.detail,
+            signals: stats.signals,
         }),
     };
     let thread = machine.thread.death().is_none().then_some(machine.thread);

@@ -200,6 +200,7 @@ impl Emulator {
             ip: machine.regs.rip,
             steps: steps.len(),
             detail: fail.detail,
+            signals: 0,
         };
         let result = match ended {
             Ok(end) => Ok(Recording {
