@@ -101,7 +101,7 @@ params! {
     /// are compared (for tests).
     recorder: "REDMAGIC_RECORDER" = 0 in 0 ..= 2;
     /// Longest emulation in ms; the thread waits meanwhile, and gives up after 10.
-    emulatetime: "REDMAGIC_EMULATETIME" = 5 in 1 ..= 9;
+    emulatetime: "REDMAGIC_EMULATETIME" = 3 in 1 ..= 9;
     /// Part of the target's run time that may go into recording, in percent.
     recordshare: "REDMAGIC_RECORDSHARE" = 5 in 0 ..= 100;
     /// Recording time in ms that is free of that limit.
