@@ -34,7 +34,7 @@ use redmagic_record::recording::{Anchor, AnchorKind, Api, ImageRange, LibraryFn,
 use redmagic_record::stepping::{self, Ctx, Limits};
 use redmagic_tracee::image::Image;
 use redmagic_tracee::maps::Maps;
-use redmagic_tracee::process::Status;
+use redmagic_tracee::process::{self, Status};
 use redmagic_tracee::thread::{self, Options, Stopped, WaitOutcome};
 
 use crate::parked::{self, ParkFrame, Wait};
@@ -411,14 +411,23 @@ impl World {
 /// Times that a thread is stopped that is not in its wait yet, and the time between.
 const STOP_TRIES: u32 = 10;
 const STOP_AGAIN: Duration = Duration::from_micros(50);
+/// How long another thread of this process may take to let go of a thread: the one that attached.
+const LET_GO: Duration = Duration::from_millis(20);
 
 /// Stops the thread and moves it to where the recording starts; from which wait. `None` if it is not
 /// waiting (any more).
 fn stop(session: &Session, work: &Work, tid: i32) -> Result<Option<(Stopped, Wait)>, redmagic_tracee::error::Error> {
     let mut tries = 0;
+    let began = Instant::now();
     let (mut thread, mut regs, wait_rsp) = loop {
-        let WaitOutcome::Stopped(thread) = thread::seize_and_stop(tid, Options::EXEC)? else {
-            return Ok(None);
+        let thread = match thread::seize_and_stop(tid, Options::EXEC) {
+            Ok(WaitOutcome::Stopped(thread)) => thread,
+            Ok(WaitOutcome::Dead(_)) => return Ok(None),
+            Err(_) if process::is_traced_here(tid) && began.elapsed() < LET_GO => {
+                std::thread::sleep(STOP_AGAIN);
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         let regs = thread.regs()?;
         let wait_rsp = session.park_u64(work.area, offset_of!(ParkArea, wait_rsp));

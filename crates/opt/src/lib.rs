@@ -116,7 +116,7 @@ pub fn optimize_with(
         Ok((cx, straight))
     };
     let (mut trial, mut straight) = begin(loops, FxHashSet::default(), Extents::default())?;
-    if loops && peel::moves_stack(&straight) {
+    if loops && peel::moves_stack(&straight, &trial) {
         loops = false;
         (trial, straight) = begin(loops, FxHashSet::default(), Extents::default())?;
     }

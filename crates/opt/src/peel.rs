@@ -38,15 +38,11 @@ pub fn possible(trace: &Trace) -> bool {
 
 /// Whether a trace that repeats does so at another depth of the native stack each time: it goes on in an activation further in or
 /// out, and is no loop. It has been fed.
-pub(crate) fn moves_stack(straight: &Trace) -> bool {
-    let End::Repeat { snapshot } = &straight.end else {
-        return false;
-    };
-    let is_entry = |value: Value| {
-        let op = value.as_op().map(|index| &straight.ops[index]);
-        op.is_some_and(|op| op.code == Opcode::Reg && op.reg() == Some(Reg::RSP))
-    };
-    snapshot.get(Reg::RSP).is_some_and(|value| !is_entry(value))
+pub(crate) fn moves_stack(straight: &Trace, cx: &Cx<'_>) -> bool {
+    match &straight.end {
+        End::Repeat { snapshot } => memory::depth(cx, snapshot) != Some(0),
+        _ => false,
+    }
 }
 
 /// Makes a loop of a trace that ends with `repeat`. `cx` has fed it.

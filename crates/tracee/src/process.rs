@@ -103,6 +103,12 @@ pub fn comm(pid: i32) -> Result<String> {
     Ok(String::from_utf8_lossy(&read_proc(pid, "comm")?).trim_end().to_owned())
 }
 
+/// Whether a thread is traced by a thread of this process.
+pub fn is_traced_here(tid: i32) -> bool {
+    let tracer = Status::read(tid).map_or(0, |status| status.tracer_pid);
+    tracer != 0 && threads(std::process::id() as i32).is_ok_and(|own| own.contains(&tracer))
+}
+
 /// The fields of `/proc/PID/stat` after the name; index 0 is field 3 of proc(5), the state.
 fn stat_field(pid: i32, name: &str, field: usize) -> Result<u64> {
     let bytes = read_proc(pid, name)?;

@@ -379,10 +379,10 @@ impl Stopped {
             Ok(_) => Ok(()),
             // Killed: nobody will wait for it again through this value, so take it off the kernel's list. As the tracer
             // of a process that is not our child this passes the death on to its parent.
-            Err(Errno::ESRCH) => {
-                let _ = timer::waitpid(handle.tid, Some(INTERRUPT_PATIENCE));
-                Ok(())
-            }
+            Err(Errno::ESRCH) => match timer::waitpid(handle.tid, Some(INTERRUPT_PATIENCE)) {
+                Ok(None) => Err(Error::os("detach", handle.tid, Errno::ESRCH)),
+                _ => Ok(()),
+            },
             Err(errno) => Err(Error::os("detach", handle.tid, errno)),
         }
     }

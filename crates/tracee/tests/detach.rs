@@ -1,7 +1,7 @@
 //! However a tracee is let go, it runs on.
 
 mod common;
-use redmagic_tracee::process::Status;
+use redmagic_tracee::process::{self, Status};
 use redmagic_tracee::testing::{Child, eventually, fork, shared_words};
 use redmagic_tracee::thread::{self, Options, TimedOutcome};
 use std::sync::atomic::AtomicU64;
@@ -31,7 +31,10 @@ fn runs_untraced(child: Child, words: &'static [AtomicU64; 64]) {
 fn detached_while_stopped() {
     let words = shared_words();
     let child = counting_child(words);
-    common::stop(child.pid).detach(None).unwrap();
+    let stopped = common::stop(child.pid);
+    assert!(process::is_traced_here(child.pid));
+    stopped.detach(None).unwrap();
+    assert!(!process::is_traced_here(child.pid));
     runs_untraced(child, words);
 }
 

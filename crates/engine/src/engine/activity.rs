@@ -3,11 +3,8 @@
 //! An anchor that has no trace counts down each time that it is passed. While a loop is compiled the program interprets it,
 //! so what its own counter and all others have done meanwhile says how many turns it makes between two other loops' turns.
 
-use std::mem::offset_of;
-use std::sync::atomic::Ordering;
-
-use redmagic_proto::control::{Control, LOOP_WEIGHT};
-use redmagic_proto::entries::{ENTRIES, hash};
+use redmagic_proto::control::LOOP_WEIGHT;
+use redmagic_proto::entries::hash;
 
 use super::install::{Compilation, Draft};
 use super::{Engine, Job, NEVER};
@@ -39,16 +36,15 @@ const TURNS: i64 = 256;
 const OFTEN: i64 = 64;
 
 impl Engine {
-    /// Where the counter of this anchor stands, and all others together. The words are the program's to write.
+    /// Where the counter of this anchor stands, and all others together.
     pub(super) fn activity(&self, key: &AnchorKey) -> Activity {
         let own = hash(key.id);
-        let counter = |at: usize| {
-            let word = self.control.i32(offset_of!(Control, hotness) + at * 4);
-            i64::from(word.load(Ordering::Relaxed))
-        };
+        let counters = self.counters();
+        let all: i64 = counters.iter().map(|left| i64::from(*left)).sum();
+        let own = i64::from(counters[own]);
         Activity {
-            own: counter(own),
-            others: (0..ENTRIES).filter(|at| *at != own).map(counter).sum(),
+            own,
+            others: all - own,
             waits: self.graph.anchors.get(key).map_or(0, |anchor| anchor.waits),
         }
     }

@@ -91,8 +91,8 @@ pub struct Passed {
     pub short: u64,
 }
 
-/// What a counter of an anchor can come down by in one measurement. More is a counter that was set meanwhile.
-const PLAUSIBLE: i64 = 1 << 27;
+/// What a counter can come down by while it is watched. More is a counter that was set meanwhile.
+pub(super) const PLAUSIBLE: i32 = 1 << 27;
 
 impl Engine {
     /// Whether there is a trace at all.
@@ -210,7 +210,8 @@ impl Engine {
         kept.unwrap_or_else(|| word.load(Ordering::Relaxed))
     }
 
-    fn counters(&self) -> Vec<i32> {
+    /// Where all of them stand. The words are the program's to write.
+    pub(super) fn counters(&self) -> Vec<i32> {
         let word = |at: usize| self.control.i32(offset_of!(Control, hotness) + at * 4);
         (0..ENTRIES).map(|at| word(at).load(Ordering::Relaxed)).collect()
     }
@@ -226,7 +227,7 @@ impl Engine {
         let mut passed = Passed::default();
         for (at, (before, now)) in before.0.iter().zip(now).enumerate() {
             let down = i64::from(*before) - i64::from(now);
-            if !(1..PLAUSIBLE).contains(&down) {
+            if !(1..i64::from(PLAUSIBLE)).contains(&down) {
                 continue;
             }
             if self.payoff.short.contains(&at) {

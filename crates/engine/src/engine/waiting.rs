@@ -5,13 +5,12 @@
 //! time, the one that has been passed most since, for its threshold, is made to ask again: there are few questions more than recordings, and
 //! nobody is put off for longer than they must be.
 
-use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use redmagic_proto::control::Control;
 use redmagic_proto::entries::hash;
 
+use super::payoff::PLAUSIBLE;
 use super::{Engine, NEVER};
 use crate::graph::{AnchorKey, AnchorState};
 
@@ -40,21 +39,15 @@ const ASKED: Duration = Duration::from_millis(1);
 /// How often it is tried to make somebody ask: others may share their counter.
 const CALLS: u32 = 32;
 
-/// How often somebody can have been passed. More is, as a rule, a counter that was set anew meanwhile.
-const PLAUSIBLE: i32 = 1 << 27;
-
 impl Engine {
     /// Puts somebody on the list, whose counter has run out.
     pub(super) fn wait_for_turn(&mut self, who: Who) {
-        match who {
-            Who::Anchor(key) => {
-                if let Some(anchor) = self.graph.anchors.get_mut(&key) {
-                    anchor.waits += 1;
-                }
-                self.set_hotness(key.id, NEVER);
-            }
-            Who::Exit(number) => self.set_exit_counter(number, NEVER),
+        if let Who::Anchor(key) = who
+            && let Some(anchor) = self.graph.anchors.get_mut(&key)
+        {
+            anchor.waits += 1;
         }
+        self.set_counter(who, NEVER);
         self.wait_no_more(who);
         self.waiting.push(Waiting {
             who,
@@ -115,20 +108,21 @@ impl Engine {
         };
         self.waiting[at].called += 1;
         let who = self.waiting[at].who;
-        match who {
-            Who::Anchor(key) => self.set_hotness(key.id, 1),
-            Who::Exit(number) => self.set_exit_counter(number, 1),
-        }
+        self.set_counter(who, 1);
         ASKED
+    }
+
+    fn set_counter(&mut self, who: Who, value: i32) {
+        match who {
+            Who::Anchor(key) => self.set_hotness(key.id, value),
+            Who::Exit(number) => self.set_exit_counter(number, value),
+        }
     }
 
     /// Where a counter stands. The words are the program's to write.
     fn left(&self, who: Who) -> i32 {
         match who {
-            Who::Anchor(key) => {
-                let word = offset_of!(Control, hotness) + hash(key.id) * 4;
-                self.control.i32(word).load(Ordering::Relaxed)
-            }
+            Who::Anchor(key) => self.hotness(hash(key.id)),
             Who::Exit(number) => self.exit_counter(number).load(Ordering::Relaxed),
         }
     }

@@ -19,7 +19,7 @@ mod apart;
 mod order;
 mod worth;
 
-pub(crate) use across::{drop_below, forget, leave_frames};
+pub(crate) use across::{depth, drop_below, forget, leave_frames};
 pub use apart::Extents;
 use apart::apart;
 pub(crate) use apart::{Span, compare};

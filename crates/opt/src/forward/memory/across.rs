@@ -79,7 +79,7 @@ fn origin(cx: &Cx<'_>, value: Value) -> Origin {
 }
 
 /// How far the stack pointer is from that of the entry.
-fn depth(cx: &Cx<'_>, snapshot: &Snapshot) -> Option<i64> {
+pub(crate) fn depth(cx: &Cx<'_>, snapshot: &Snapshot) -> Option<i64> {
     match snapshot.get(Reg::RSP) {
         Some(rsp) => {
             let at = origin(cx, rsp);

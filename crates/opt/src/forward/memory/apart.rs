@@ -224,10 +224,8 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     let order = Order::of_spans(cx, &plain.0, &plain.1).filter(|_| by_order);
     let pairs = pairs(cx, &place.root, other, order.as_ref());
     let guarded = !cx.memory.straight || order.is_some() || from_stack(cx, &place.root) || from_stack(cx, other);
-    let denied = cx.memory.denied.as_ref();
-    let denied = denied.is_none_or(|denied| pairs.iter().any(|pair| denied.contains(pair)));
-    let may_guard = guarded && !denied && cx.checkpoint.is_some() && cx.memory.guards < MOST_GUARDS;
-    if !constants && !may_guard {
+    let guarded = guarded && may_guard(cx, &pairs);
+    if !constants && !guarded {
         return false;
     }
     let arrays = (
@@ -247,14 +245,13 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     }
     let order = order.filter(|_| a.count.is_none() && b.count.is_none());
     let cost = if order.is_some() { ORDER } else { OVERLAP };
-    let mut shown = |cx: &mut Cx<'_>, condition: Value, pair: Pair| match guard(cx, condition) {
+    let mut shown = |cx: &mut Cx<'_>, condition: Value, pair: Pair| match guard(cx, condition, Some((pair, cost))) {
         Compared::Apart => true,
         Compared::Overlap => false,
         Compared::Guarded => {
             if let Some(guards) = &mut cx.memory.in_loop {
                 guards.push((a, b));
             }
-            cx.memory.worth.guarded(pair, cost, cx.b.len() - 1);
             true
         }
     };
@@ -334,18 +331,11 @@ fn unread(cx: &mut Cx<'_>, (root, start, end): (Root, i64, i64), (other, lo, hi)
     }
     let Some(order) = order else { return false };
     let pairs = order.pairs(cx);
-    let denied = cx.memory.denied.as_ref();
-    let denied = denied.is_none_or(|denied| pairs.iter().any(|pair| denied.contains(pair)));
-    if denied || cx.checkpoint.is_none() || cx.memory.guards >= MOST_GUARDS {
+    if !may_guard(cx, &pairs) {
         return false;
     }
-    let all = order.each(cx, &mut |cx, condition, pair| match guard(cx, condition) {
-        Compared::Apart => true,
-        Compared::Overlap => false,
-        Compared::Guarded => {
-            cx.memory.worth.guarded(pair, ORDER, cx.b.len() - 1);
-            true
-        }
+    let all = order.each(cx, &mut |cx, condition, pair| {
+        guard(cx, condition, Some((pair, ORDER))) != Compared::Overlap
     });
     if all {
         for pair in pairs {
@@ -355,6 +345,13 @@ fn unread(cx: &mut Cx<'_>, (root, start, end): (Root, i64, i64), (other, lo, hi)
         cx.memory.facts.add(fact);
     }
     all
+}
+
+/// Whether these may be kept apart by guards: an earlier run of the chain has not shown that it does not pay.
+fn may_guard(cx: &Cx<'_>, pairs: &[Pair]) -> bool {
+    let denied = cx.memory.denied.as_ref();
+    let denied = denied.is_none_or(|denied| pairs.iter().any(|pair| denied.contains(pair)));
+    !denied && cx.checkpoint.is_some() && cx.memory.guards < MOST_GUARDS
 }
 
 /// What the guards that keep two objects apart compare.
@@ -399,6 +396,7 @@ pub(super) fn unwritten(cx: &Cx<'_>, place: &Place) -> bool {
 }
 
 /// What a comparison came to.
+#[derive(PartialEq)]
 enum Compared {
     /// It is known that they do not overlap.
     Apart,
@@ -413,19 +411,19 @@ pub(crate) fn compare(cx: &mut Cx<'_>, a: &Span, b: &Span) {
     match Order::of_spans(cx, a, b) {
         Some(order) => {
             order.each(cx, &mut |cx, condition, _| {
-                guard(cx, condition);
+                guard(cx, condition, None);
                 true
             });
         }
         None => {
             let condition = overlapping(cx, a, b);
-            guard(cx, condition);
+            guard(cx, condition, None);
         }
     }
 }
 
-/// Guards that a condition is false.
-fn guard(cx: &mut Cx<'_>, condition: Value) -> Compared {
+/// Guards that a condition is false. What such a guard keeps apart, and costs, is noted with `what`.
+fn guard(cx: &mut Cx<'_>, condition: Value, what: Option<(Pair, f64)>) -> Compared {
     match cx.int(condition) {
         Some(0) => Compared::Apart,
         Some(_) => Compared::Overlap,
@@ -435,6 +433,9 @@ fn guard(cx: &mut Cx<'_>, condition: Value) -> Compared {
             };
             cx.memory.guards += 1;
             cx.guard(condition, false, snapshot);
+            if let Some((pair, cost)) = what {
+                cx.memory.worth.guarded(pair, cost, cx.b.len() - 1);
+            }
             Compared::Guarded
         }
     }
