@@ -1,6 +1,7 @@
 //! The code cache: the daemon's side of the code and entries regions.
 //!
-//! Code grows from the front of the region, data (constants, slots) from the back. Both
+//! Code grows from the front of the region. Data (constants, slots) is taken from the back in chunks, and grows from the
+//! front of each, so that it is known where both will be before their sizes are. Both
 //! are only ever appended, at addresses that no thread has executed or read; what is
 //! replaced becomes unreachable and stays, since some thread may still be in it. When
 //! the two meet, the cache is full and says so.
@@ -15,6 +16,12 @@ use crate::unwind;
 /// The first code address is this far into the region; unwind information comes before.
 const CODE_START: usize = 4096;
 
+/// Bytes of a chunk of data, unless more are needed at once. What is left of the chunk before is lost.
+const CHUNK: usize = 1 << 16;
+
+/// A chunk takes no more than this part of what is free.
+const CHUNKS: usize = 16;
+
 /// The cache.
 #[derive(Debug)]
 pub struct CodeCache {
@@ -22,10 +29,8 @@ pub struct CodeCache {
     entries: SharedMemory,
     /// The target's address of the code region.
     base: u64,
-    /// Offset of the next code.
-    front: usize,
-    /// Offset of the last data.
-    back: usize,
+    /// Where there is room.
+    free: Free,
     used_entries: usize,
 }
 
@@ -55,12 +60,44 @@ pub struct Room {
     pub data: u64,
 }
 
+/// Offsets into the region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Free {
+    /// The next code.
+    front: usize,
+    /// The first chunk of data, which is the last that was taken.
+    back: usize,
+    /// The next data.
+    data: usize,
+    /// The end of that chunk.
+    data_end: usize,
+}
+
+impl Free {
+    /// Where data begins when there is data at this offset, and where the chunk ends that it is in.
+    fn around(&self, data: usize) -> (usize, usize) {
+        if data < self.back {
+            (data, self.back)
+        } else {
+            (self.back, self.data_end)
+        }
+    }
+
+    fn all(len: usize) -> Free {
+        Free {
+            front: CODE_START,
+            back: len,
+            data: len,
+            data_end: len,
+        }
+    }
+}
+
 /// What is free, for those who compile while nobody may wait for the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
     base: u64,
-    front: usize,
-    back: usize,
+    free: Free,
     len: usize,
 }
 
@@ -69,8 +106,7 @@ impl Space {
     pub fn empty(base: u64, bytes: usize) -> Space {
         Space {
             base,
-            front: CODE_START,
-            back: bytes,
+            free: Free::all(bytes),
             len: bytes,
         }
     }
@@ -82,9 +118,22 @@ impl Space {
     /// [`CacheError::Full`].
     pub fn room(&self, code_bytes: usize, data_words: usize) -> Result<Room, CacheError> {
         let full = CacheError::Full { bytes: self.len };
-        let front = self.front.next_multiple_of(64);
-        let Some(back) = self.back.checked_sub(data_words * 8) else {
-            return Err(full);
+        let Free {
+            front,
+            back,
+            data,
+            data_end,
+        } = self.free;
+        let front = front.next_multiple_of(64);
+        let (back, data) = if data + data_words * 8 <= data_end {
+            (back, data)
+        } else {
+            let rest = back.saturating_sub(front + code_bytes + 64);
+            let chunk = CHUNK.min(rest / CHUNKS) & !63;
+            let Some(chunk) = back.checked_sub((data_words * 8).max(chunk)) else {
+                return Err(full);
+            };
+            (chunk, chunk)
         };
         // A cache line stays between code and data: see `asm` on why they do not share one.
         if front + code_bytes + 64 > back {
@@ -92,8 +141,15 @@ impl Space {
         }
         Ok(Room {
             code: self.base + front as u64,
-            data: self.base + back as u64,
+            data: self.base + data as u64,
         })
+    }
+
+    /// Whether that much code and data fits into room that was given for less.
+    pub fn fits(&self, room: Room, code_bytes: usize, data_words: usize) -> bool {
+        let (code, data) = ((room.code - self.base) as usize, (room.data - self.base) as usize);
+        let (back, data_end) = self.free.around(data);
+        code + code_bytes + 64 <= back && data + data_words * 8 <= data_end
     }
 }
 
@@ -102,22 +158,20 @@ impl CodeCache {
     pub fn space(&self) -> Space {
         Space {
             base: self.base,
-            front: self.front,
-            back: self.back,
+            free: self.free,
             len: self.code.len(),
         }
     }
 
     /// Over fresh, zeroed regions; `base` is the target's address of `code`.
     pub fn new(code: SharedMemory, entries: SharedMemory, base: u64) -> CodeCache {
-        let back = code.len();
+        let free = Free::all(code.len());
         code.write(0, &unwind::frames(base, code.len() as u64));
         CodeCache {
             code,
             entries,
             base,
-            front: CODE_START,
-            back,
+            free,
             used_entries: 0,
         }
     }
@@ -142,7 +196,7 @@ impl CodeCache {
 
     /// Bytes in use, code and data.
     pub fn used_bytes(&self) -> usize {
-        self.front - CODE_START + self.code.len() - self.back
+        self.free.front - CODE_START + self.code.len() - self.free.back
     }
 
     /// Room for at most that much code and data. Nothing is taken yet: [`CodeCache::install`]
@@ -158,13 +212,19 @@ impl CodeCache {
     pub fn install(&mut self, room: Room, code: &[u8], data: &[u64]) {
         let at = (room.code - self.base) as usize;
         let data_at = (room.data - self.base) as usize;
-        assert!(at >= self.front && at + code.len() + 64 <= data_at && data_at + data.len() * 8 <= self.back);
+        let (back, data_end) = self.free.around(data_at);
+        assert!(at >= self.free.front && (data_at < self.free.back || data_at >= self.free.data));
+        assert!(at + code.len() + 64 <= back && data_at + data.len() * 8 <= data_end);
         for (i, word) in data.iter().enumerate() {
             self.code.u64(data_at + i * 8).store(*word, Ordering::Relaxed);
         }
         self.code.write(at, code);
-        self.front = at + code.len();
-        self.back = data_at;
+        self.free = Free {
+            front: at + code.len(),
+            back,
+            data: data_at + data.len() * 8,
+            data_end,
+        };
     }
 
     /// A new slot that holds `value`; gives the target's address of it.
@@ -173,7 +233,14 @@ impl CodeCache {
     /// [`CacheError::Full`].
     pub fn new_slot(&mut self, value: u64) -> Result<u64, CacheError> {
         let room = self.room(0, 1)?;
-        self.back = (room.data - self.base) as usize;
+        let at = (room.data - self.base) as usize;
+        let (back, data_end) = self.free.around(at);
+        self.free = Free {
+            back,
+            data: at + 8,
+            data_end,
+            ..self.free
+        };
         self.set_slot(room.data, value);
         Ok(room.data)
     }

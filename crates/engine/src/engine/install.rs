@@ -498,31 +498,25 @@ impl Draft {
         }
     }
 
-    /// Compiles with `compile`: once for the size, once for good.
+    /// Compiles with `compile` to where there is room, at most that much as a rule.
     fn place<E: From<CacheError>>(
         &self,
         code_bytes: usize,
-        words: usize,
+        mut words: usize,
         compile: &dyn Fn(&Environment) -> Result<Compiled, E>,
     ) -> Result<(Room, Compiled), E> {
-        let generous = self.space.room(code_bytes, words)?;
         let mut environment = self.environment;
-        environment.base = generous.code;
-        environment.data_base = generous.data;
-        let mut draft = compile(&environment)?;
-        let (mut code_bytes, mut words) = (0, 0);
-        // Sizes depend a little on addresses: on what is in reach, and on how vectors are aligned.
+        let mut room = self.space.room(code_bytes, words)?;
         loop {
-            code_bytes = (draft.code.len() + 64).max(code_bytes);
-            words = (draft.data.len() + 1).max(words + 1);
-            let room = self.space.room(code_bytes, words)?;
             environment.base = room.code;
             environment.data_base = room.data;
             let compiled = compile(&environment)?;
-            if compiled.code.len() <= code_bytes && compiled.data.len() <= words {
+            if self.space.fits(room, compiled.code.len(), compiled.data.len()) {
                 return Ok((room, compiled));
             }
-            draft = compiled;
+            // Sizes depend a little on addresses: on what is in reach, and on how vectors are aligned.
+            words = words.max(compiled.data.len()) + 2;
+            room = self.space.room(compiled.code.len() + 64, words)?;
         }
     }
 
@@ -608,7 +602,7 @@ impl Draft {
         let start = start_of(job);
         let (room, compiled) = self.place(
             operations * 96 + trace.snapshots.len() * 256 + 4096,
-            operations * 2 + trace.snapshots.len() * 16 + 64,
+            operations / 4 + trace.snapshots.len() * 2 + 64,
             &|environment| Ok::<_, NotOptimised>(lower::compile(&trace, start, &targets, environment)?),
         )?;
         laps.lap("emit");

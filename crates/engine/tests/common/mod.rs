@@ -30,7 +30,7 @@ pub struct World {
     pub code: SharedMemory,
 }
 
-fn region(bytes: usize) -> (SharedMemory, SharedMemory) {
+pub fn region(bytes: usize) -> (SharedMemory, SharedMemory) {
     let file = tempfile::tempfile().unwrap();
     file.set_len(bytes as u64).unwrap();
     (
