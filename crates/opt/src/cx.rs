@@ -7,6 +7,7 @@ use redmagic_ir::opcode::Effects;
 use redmagic_ir::{Builder, End, MemFlags, Op, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::equal::Equal;
 use crate::forward::memory::{self, Extents, Fact, MemoryState, Root};
 use crate::forward::{Pass, Step};
 use crate::graft::Inherited;
@@ -98,7 +99,7 @@ pub enum Failed {
 pub(crate) struct Saved {
     b: Builder,
     observed: Vec<Option<u128>>,
-    pub(crate) equal: FxHashMap<Value, Value>,
+    pub(crate) equal: Equal,
     feasible: FxHashMap<Value, u32>,
     not_null: FxHashSet<Value>,
     numbers: FxHashMap<Op, Value>,
@@ -115,7 +116,7 @@ pub struct Cx<'a> {
     /// What each operation of the new trace gave when it was recorded, if that is known.
     pub observed: Vec<Option<u128>>,
     /// Values that guards have shown to be equal to another one.
-    pub equal: FxHashMap<Value, Value>,
+    pub equal: Equal,
     /// For flags: which combinations of CF, ZF, SF, OF and PF are possible (see [`crate::forward::known`]).
     pub feasible: FxHashMap<Value, u32>,
     /// Values that were loaded or stored through.
@@ -152,7 +153,7 @@ impl<'a> Cx<'a> {
             b: Builder::new(),
             input,
             observed: Vec::new(),
-            equal: FxHashMap::default(),
+            equal: Equal::default(),
             feasible: FxHashMap::default(),
             not_null: FxHashSet::default(),
             numbers: FxHashMap::default(),
@@ -213,8 +214,8 @@ impl<'a> Cx<'a> {
 
     /// What stands for a value: a constant or older value that a guard has shown it to equal.
     pub fn canonical(&self, mut value: Value) -> Value {
-        while let Some(other) = self.equal.get(&value) {
-            value = *other;
+        while let Some(other) = self.equal.get(value) {
+            value = other;
         }
         value
     }
@@ -465,12 +466,19 @@ impl<'a> Cx<'a> {
             self.memory.facts.private_below = inherited.private_below;
             self.memory.facts.red_zone_known = inherited.red_zone_known;
         }
+        let mut origins = trace.origins.iter().peekable();
+        let constants: Vec<Value> = trace.constants.iter().map(|c| self.b.constant(c.ty, c.bits)).collect();
+        let known = |values: &[Value], value: Value| match (value.as_op(), value.as_constant()) {
+            (Some(index), _) => values[index],
+            (_, Some(index)) => constants[index],
+            _ => value,
+        };
         for (index, op) in trace.ops.iter().enumerate() {
             if let Some(inherited) = self.input.inherited.filter(|inherited| inherited.from == index) {
                 self.inherit(inherited, trace, &values);
             }
-            if let Some(pc) = trace.begins(index) {
-                self.b.origin(pc);
+            while let Some((_, pc)) = origins.next_if(|(first, _)| *first as usize <= index) {
+                self.b.origin(*pc);
             }
             let seen = self.input.observed.get(index).copied().flatten();
             if op.code == Opcode::Reg {
@@ -480,12 +488,11 @@ impl<'a> Cx<'a> {
                 values.push(value);
                 continue;
             }
-            let map = |b: &mut Builder, value: Value| lookup(b, trace, &values, value);
+            let map = |_: &mut Builder, value: Value| known(&values, value);
             let snapshot = |cx: &mut Cx<'_>, old: &Snapshot| {
                 let mut new = old.clone();
                 for (_, value) in &mut new.regs {
-                    *value = lookup(&mut cx.b, trace, &values, *value);
-                    *value = cx.canonical(*value);
+                    *value = cx.canonical(known(&values, *value));
                 }
                 new
             };
@@ -494,8 +501,7 @@ impl<'a> Cx<'a> {
         }
         let mut end = trace.end.clone();
         let map = |cx: &mut Cx<'_>, value: &mut Value| {
-            *value = lookup(&mut cx.b, trace, &values, *value);
-            *value = cx.canonical(*value);
+            *value = cx.canonical(known(&values, *value));
         };
         match &mut end {
             End::Branch { cond, .. } => map(self, cond),

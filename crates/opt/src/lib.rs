@@ -20,6 +20,7 @@
 
 pub mod cx;
 pub mod dce;
+pub mod equal;
 pub mod forward;
 pub mod graft;
 pub mod peel;

@@ -26,6 +26,7 @@ use redmagic_ir::{Builder, Cond, End, Op, Opcode, Reg, Snapshot, Trace, Type, Va
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::cx::{Cx, Failed};
+use crate::equal::Equal;
 use crate::forward::memory::{self, Place};
 
 /// Most attempts: each gives up some knowledge.
@@ -269,7 +270,7 @@ fn assemble(
     body: &Body,
     copies: usize,
     carried: &[Value],
-    at_head: &FxHashMap<Value, Value>,
+    at_head: &Equal,
 ) -> Trace {
     let count = straight.ops.len();
     let turns = cx.b.int(Type::I64, (cx.input.iterations / copies as u64).max(1));
@@ -342,8 +343,8 @@ fn assemble(
         .into_iter()
         .filter_map(|(place, value)| {
             let held = |mut value: Value| {
-                while let Some(other) = at_head.get(&value) {
-                    value = *other;
+                while let Some(other) = at_head.get(value) {
+                    value = other;
                 }
                 let stays = value.as_op().is_none() || cx.canonical(body.copy(value)) == value;
                 (stays || phis.contains_key(&value)).then(|| map(value))

@@ -37,7 +37,7 @@ use crate::dce::Renumbered;
 pub struct Memory;
 
 /// What is left of an address without its displacement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Root {
     pub(crate) base: Value,
     pub(crate) index: Value,
@@ -140,8 +140,8 @@ pub struct Fact {
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     all: Vec<Fact>,
-    /// Which of them are about a root.
-    about: FxHashMap<Root, Vec<u32>>,
+    /// Which of them are about two roots, the lesser first.
+    about: FxHashMap<(Root, Root), Vec<u32>>,
     /// Native stack below this displacement from the entry's stack pointer is private until an address of it escapes.
     pub(crate) private_below: i64,
     /// See [`crate::graft::Inherited::red_zone_known`].
@@ -196,18 +196,18 @@ impl Lasting {
     }
 }
 
+fn in_order(a: Root, b: Root) -> (Root, Root) {
+    if a <= b { (a, b) } else { (b, a) }
+}
+
 impl Facts {
     pub(crate) fn add(&mut self, fact: Fact) {
         let known = |other: &Fact| (other.a, other.b) == (fact.a, fact.b) && other.at <= fact.at;
-        let about = self.about.get(&fact.a.0);
-        if about.is_some_and(|about| about.iter().any(|at| known(&self.all[*at as usize]))) {
+        let about = self.about.entry(in_order(fact.a.0, fact.b.0)).or_default();
+        if about.iter().any(|at| known(&self.all[*at as usize])) {
             return;
         }
-        let at = self.all.len() as u32;
-        self.about.entry(fact.a.0).or_default().push(at);
-        if fact.b.0 != fact.a.0 {
-            self.about.entry(fact.b.0).or_default().push(at);
-        }
+        about.push(self.all.len() as u32);
         self.all.push(fact);
     }
 
@@ -231,7 +231,8 @@ impl Facts {
         let inside = |range: &(Root, i64, i64), side: &(Root, i64, i64)| {
             range.0 == side.0 && side.1 <= range.1 && range.2 <= side.2
         };
-        let about = self.about.get(&one.0).map_or(&[][..], Vec::as_slice);
+        let about = self.about.get(&in_order(one.0, two.0));
+        let about = about.map_or(&[][..], Vec::as_slice);
         about.iter().map(|at| &self.all[*at as usize]).any(|fact| {
             fact.at <= at
                 && (inside(&one, &fact.a) && inside(&two, &fact.b) || inside(&two, &fact.a) && inside(&one, &fact.b))
