@@ -127,7 +127,8 @@ pub struct Cx<'a> {
     pub memory: MemoryState,
     /// The state before the current instruction, if the trace can still be left there: nothing of the instruction has been
     /// done yet that cannot be done again.
-    pub checkpoint: Option<Snapshot>,
+    /// By its number among the snapshots of the new trace.
+    pub checkpoint: Option<usize>,
     /// In a loop: the operations before its head whose values change from turn to turn, as far as that is known.
     pub carried: FxHashSet<usize>,
     /// Operations that a loop does not repeat: comparisons of the generation, which are made anew when the loop goes back
@@ -348,13 +349,26 @@ impl<'a> Cx<'a> {
         self.feed(op, None);
     }
 
+    /// The state before the current instruction: see [`Cx::checkpoint`].
+    pub fn checkpoint(&self) -> Option<Snapshot> {
+        Some(self.b.trace().snapshots[self.checkpoint?].clone())
+    }
+
+    /// From here on the trace can be left for `pc`, with the state of the entry.
+    pub(crate) fn leave_at(&mut self, pc: u64) {
+        self.checkpoint = Some(self.b.snapshot(Snapshot {
+            pc,
+            ..Snapshot::default()
+        }));
+    }
+
     /// Guards that an integer is `expected`, at the checkpoint; false if there is none.
     pub fn guard_equal(&mut self, value: Value, expected: u64) -> bool {
         let value = self.canonical(value);
         if self.int(value) == Some(expected) {
             return true;
         }
-        let Some(snapshot) = self.checkpoint.clone() else {
+        let Some(snapshot) = self.checkpoint() else {
             return false;
         };
         let expected = self.b.int(self.b.type_of(value), expected);
@@ -377,7 +391,7 @@ impl<'a> Cx<'a> {
         if self.fresh {
             return true;
         }
-        let (Some((current, valid)), Some(mut snapshot)) = (self.input.generation, self.checkpoint.clone()) else {
+        let (Some((current, valid)), Some(mut snapshot)) = (self.input.generation, self.checkpoint()) else {
             return false;
         };
         snapshot.via = Via::Silent;
@@ -428,9 +442,12 @@ impl<'a> Cx<'a> {
             let new = snapshot(self, &trace.snapshots[old]);
             if op.code == Opcode::Checkpoint {
                 memory::drop_below(self, &new);
-                self.checkpoint = Some(new.clone());
             }
-            op.aux = self.b.snapshot(new) as i32;
+            let at = self.b.snapshot(new);
+            if op.code == Opcode::Checkpoint {
+                self.checkpoint = Some(at);
+            }
+            op.aux = at as i32;
         }
         if op.code == Opcode::Native {
             let mut native = trace.natives[op.aux as usize].clone();
@@ -567,10 +584,7 @@ impl<'a> Cx<'a> {
         let input = self.input;
         for (reg, expected) in input.entry {
             let value = self.entry_register(*reg, Some(u128::from(*expected)));
-            self.checkpoint = Some(Snapshot {
-                pc: input.start_pc,
-                ..Snapshot::default()
-            });
+            self.leave_at(input.start_pc);
             self.guard_equal(value, *expected);
         }
         self.checkpoint = None;

@@ -114,10 +114,10 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
         cx.carried.clear();
         settled = false;
         for (a, b) in early {
-            cx.checkpoint = Some(Snapshot {
+            cx.checkpoint = Some(cx.b.snapshot(Snapshot {
                 pc: cx.input.restart_pc,
                 ..end.clone()
-            });
+            }));
             memory::compare(cx, &a, &b);
         }
         cx.checkpoint = None;

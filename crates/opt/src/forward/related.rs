@@ -12,7 +12,7 @@
 //!
 //! Array elements are neither: their index comes from elsewhere.
 
-use redmagic_ir::{Op, Opcode, Reg, Snapshot, Trace, Type, Value};
+use redmagic_ir::{Op, Opcode, Reg, Trace, Type, Value};
 
 use super::fold::root;
 use super::memory::place;
@@ -43,10 +43,7 @@ impl Pass for Related {
             let seen = |bits: u64| Some(u128::from(bits));
             let value = cx.entry_register(reg, seen(reg_seen));
             let from = cx.entry_register(from, seen(from_seen));
-            cx.checkpoint = Some(Snapshot {
-                pc: cx.input.start_pc,
-                ..Snapshot::default()
-            });
+            cx.leave_at(cx.input.start_pc);
             let difference = Cx::op(Opcode::Sub, Type::I64, 0, &[value, from]);
             let difference = cx.feed(difference, seen(distance));
             if cx.guard_equal(difference, distance) {

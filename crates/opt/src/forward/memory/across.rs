@@ -226,7 +226,7 @@ pub(super) fn check(cx: &mut Cx<'_>, loaded: Value, expected: Expected) {
     match expected {
         Expected::Unnamed(origin) => cx.memory.names.set(origin, loaded),
         Expected::Value(value) => {
-            let Some(snapshot) = cx.checkpoint.clone() else { return };
+            let Some(snapshot) = cx.checkpoint() else { return };
             if loaded.as_op().is_none() || cx.b.type_of(loaded) != cx.b.type_of(value) {
                 return;
             }

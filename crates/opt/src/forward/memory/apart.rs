@@ -428,7 +428,7 @@ fn guard(cx: &mut Cx<'_>, condition: Value, what: Option<(Pair, f64)>) -> Compar
         Some(0) => Compared::Apart,
         Some(_) => Compared::Overlap,
         None => {
-            let Some(snapshot) = cx.checkpoint.clone() else {
+            let Some(snapshot) = cx.checkpoint() else {
                 return Compared::Overlap;
             };
             cx.memory.guards += 1;
