@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
-use redmagic_engine::Params;
+use redmagic_engine::{Params, warm};
 
 use crate::attach;
 use crate::client::{self, Answer, Command};
@@ -118,6 +118,9 @@ impl Server {
         let watch = Watch::start()?;
         let (woken, wake) = std::io::pipe()?;
         let (sender, events) = unbounded();
+        if let Err(error) = std::thread::Builder::new().name("warm".into()).spawn(warm::up) {
+            tracing::info!(%error, "the first trace will take a little longer");
+        }
         Ok(Server {
             settings,
             watch,

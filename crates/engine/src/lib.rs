@@ -20,6 +20,7 @@ pub mod policy;
 pub mod registry;
 pub mod timing;
 pub mod unwind;
+pub mod warm;
 
 pub use engine::{
     Begun, Compilation, Decision, Draft, Engine, Finished, Hostile, Job, Mode, Passed, Progress, Request, Setup, Stays,

@@ -448,17 +448,24 @@ impl Lower<'_> {
     }
 }
 
+/// Two bytes for each combination of flags that a comparison can give.
+static COMPARISONS: LazyLock<HashMap<u32, (u8, u8)>> = LazyLock::new(|| {
+    let mut table = HashMap::new();
+    for a in 0..=u8::MAX {
+        for b in 0..=u8::MAX {
+            let found = flags::sbb(8, a.into(), b.into(), false);
+            table.entry(found.bits).or_insert((a, b));
+        }
+    }
+    table
+});
+
 /// Two bytes whose comparison gives these flags, if there are such.
 fn comparison(bits: u32) -> Option<(u8, u8)> {
-    static TABLE: LazyLock<HashMap<u32, (u8, u8)>> = LazyLock::new(|| {
-        let mut table = HashMap::new();
-        for a in 0..=u8::MAX {
-            for b in 0..=u8::MAX {
-                let found = flags::sbb(8, a.into(), b.into(), false);
-                table.entry(found.bits).or_insert((a, b));
-            }
-        }
-        table
-    });
-    TABLE.get(&bits).copied()
+    COMPARISONS.get(&bits).copied()
+}
+
+/// Makes the tables that are made when they are first wanted.
+pub fn make_tables() {
+    LazyLock::force(&COMPARISONS);
 }

@@ -49,6 +49,8 @@ use std::collections::HashMap;
 
 use redmagic_ir::{End, Home, Opcode, Reg, Trace, Value, Via};
 
+pub use flags::make_tables;
+
 use crate::asm::{Asm, AsmError, Datum, Label};
 use crate::copy::{Compiled, Environment, Start};
 use crate::exits::{Exit, Tails};
