@@ -249,7 +249,6 @@ impl Context<'_> {
         }
         let mut kept_calls: Vec<(String, u32)> = calls.into_iter().collect();
         kept_calls.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let range = trace.code..trace.code + trace.code_bytes as u64;
         let exits = trace
             .exits
             .clone()
@@ -291,11 +290,11 @@ impl Context<'_> {
             instructions: trace.instructions as u64,
             operations: trace.operations.map(|count| count as u64),
             body_operations: notes.body.map(|count| count as u64),
-            code_bytes: trace.code_bytes as u64,
+            code_bytes: trace.code.bytes() as u64,
             exits: u64::from(trace.exits.end - trace.exits.start),
             time_share: self
                 .samples
-                .map(|samples| samples.within(&range) as f64 / samples.all as f64),
+                .map(|samples| samples.within(&trace.code) as f64 / samples.all as f64),
             hot_exits,
         }
     }

@@ -59,8 +59,12 @@ fn classify(samples: &Samples, engine: &Engine, names: &Names) -> Profile {
         .keys()
         .filter_map(|key| names.function(key.return_address));
     let interpreters: HashSet<&str> = anchors.collect();
-    let mut traces: Vec<&Trace> = graph.traces.iter().collect();
-    traces.sort_by_key(|trace| trace.code);
+    let places = graph.traces.iter().flat_map(|trace| {
+        let starts = [trace.code.hot.start, trace.code.cold.start];
+        starts.map(|start| (start, trace))
+    });
+    let mut traces: Vec<(u64, &Trace)> = places.collect();
+    traces.sort_by_key(|(start, _)| *start);
     let mut out = Profile {
         samples: samples.all,
         ..Profile::default()
@@ -106,15 +110,15 @@ fn classify(samples: &Samples, engine: &Engine, names: &Names) -> Profile {
 }
 
 fn stretch_at(trace: &Trace, address: u64) -> Option<Stretch> {
-    let offset = (address - trace.code) as u32;
+    let offset = trace.code.offset(address)? as u32;
     let after = trace.notes.purposes.partition_point(|stretch| stretch.from <= offset);
     after.checked_sub(1).map(|at| trace.notes.purposes[at])
 }
 
-/// The trace whose code an address is in; `traces` are sorted by the addresses of their code.
-fn trace_at<'a>(traces: &[&'a Trace], address: u64) -> Option<&'a Trace> {
-    let after = traces.partition_point(|trace| trace.code <= address);
-    traces.get(after.checked_sub(1)?).copied()
+/// The trace whose code an address is in; `traces` are sorted by the addresses of their code, and of their stubs.
+fn trace_at<'a>(traces: &[(u64, &'a Trace)], address: u64) -> Option<&'a Trace> {
+    let after = traces.partition_point(|(start, _)| *start <= address);
+    traces.get(after.checked_sub(1)?).map(|(_, trace)| *trace)
 }
 
 /// The function that the call before a return address in generated code calls.

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use redmagic_engine::graph::Place;
 
 /// Samples a second of processor time; not a divisor of a timer's frequency.
 const FREQUENCY: u64 = 997;
@@ -75,9 +76,12 @@ impl Samples {
         self.inside.values().sum()
     }
 
-    /// How many were in a range of addresses in generated code.
-    pub fn within(&self, range: &Range<u64>) -> u64 {
-        let found = self.inside.iter().filter(|(address, _)| range.contains(address));
+    /// How many were in the code of a trace.
+    pub fn within(&self, code: &Place) -> u64 {
+        let found = self
+            .inside
+            .iter()
+            .filter(|(address, _)| code.offset(**address).is_some());
         found.map(|(_, count)| count).sum()
     }
 }

@@ -242,8 +242,8 @@ pub fn traces(session: &Session) -> Vec<TraceRow> {
                 instructions: trace.instructions as u64,
                 folded: trace.folded as u64,
                 operations: trace.operations.map(|count| count as u64),
-                code: trace.code,
-                code_bytes: trace.code_bytes as u64,
+                code: trace.code.hot.start,
+                code_bytes: trace.code.bytes() as u64,
                 exits: u64::from(trace.exits.end - trace.exits.start),
                 dropped: trace.dropped,
             }

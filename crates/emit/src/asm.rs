@@ -46,6 +46,8 @@ pub enum AsmError {
 /// The buffer.
 pub struct Asm {
     base: u64,
+    /// Where code stands from this offset on, if that is another place.
+    cold: Option<(u32, u64)>,
     data_base: u64,
     code: Vec<u8>,
     data: Vec<u64>,
@@ -57,8 +59,10 @@ pub struct Asm {
 /// Finished code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assembled {
-    /// Bytes for the base address.
+    /// Bytes for the base address, and those for the cold one after them.
     pub code: Vec<u8>,
+    /// Bytes for the base address.
+    pub hot: usize,
     /// Words for the data base address.
     pub data: Vec<u64>,
 }
@@ -75,6 +79,7 @@ impl Asm {
         debug_assert_eq!(data_base % 8, 0);
         Asm {
             base,
+            cold: None,
             data_base,
             code: Vec::with_capacity(4096),
             data: Vec::new(),
@@ -86,7 +91,20 @@ impl Asm {
 
     /// Address of the next instruction.
     pub fn here(&self) -> u64 {
-        self.base + self.code.len() as u64
+        self.at(self.code.len() as u32)
+    }
+
+    fn at(&self, offset: u32) -> u64 {
+        match self.cold {
+            Some((from, base)) if offset >= from => base + u64::from(offset - from),
+            _ => self.base + u64::from(offset),
+        }
+    }
+
+    /// What follows stands at `base`: code that is rarely run, apart from what is. Only once.
+    pub fn go_on_at(&mut self, base: u64) {
+        debug_assert!(self.cold.is_none());
+        self.cold = Some((self.code.len() as u32, base));
     }
 
     /// A label to be bound later.
@@ -104,7 +122,7 @@ impl Asm {
     /// The address of a bound label.
     pub fn address(&self, label: Label) -> Result<u64, AsmError> {
         let offset = self.labels[label.0 as usize].ok_or(AsmError::Unbound(label.0))?;
-        Ok(self.base + u64::from(offset))
+        Ok(self.at(offset))
     }
 
     /// A new data word.
@@ -369,14 +387,15 @@ impl Asm {
     /// Resolves every label.
     pub fn finish(mut self) -> Result<Assembled, AsmError> {
         for (at, label) in &self.fixups {
-            let target = self.labels[label.0 as usize].ok_or(AsmError::Unbound(label.0))?;
-            let displacement = target.wrapping_sub(at + 4) as i32;
+            let (from, to) = (self.at(*at) + 4, self.address(*label)?);
+            let displacement = i32::try_from(to.wrapping_sub(from) as i64).map_err(|_| AsmError::Reach { from, to })?;
             self.code[*at as usize..*at as usize + 4].copy_from_slice(&displacement.to_le_bytes());
         }
         for (datum, label) in &self.data_labels {
             self.data[datum.0 as usize] = self.address(*label)?;
         }
         Ok(Assembled {
+            hot: self.cold.map_or(self.code.len(), |(from, _)| from as usize),
             code: self.code,
             data: self.data,
         })
@@ -419,6 +438,27 @@ mod tests {
                 "lea rsp,[rsp-80h]",
                 "lea rsp,[rsp+80h]"
             ]
+        );
+    }
+
+    #[test]
+    fn cold_code_stands_elsewhere() {
+        let mut asm = Asm::new(0x1000, 0x2000);
+        let (hot, cold) = (asm.label(), asm.label());
+        asm.bind(hot);
+        asm.jcc(cond::NE, cold);
+        asm.go_on_at(0x9000);
+        asm.bind(cold);
+        assert_eq!(asm.here(), 0x9000);
+        asm.adjust_rsp(8);
+        asm.jmp(hot);
+        asm.jmp_address(0x1006).unwrap();
+        assert_eq!(asm.address(cold).unwrap(), 0x9000);
+        let done = asm.finish().unwrap();
+        assert_eq!(text(&done.code[..done.hot], 0x1000), ["jne 0000000000009000h"]);
+        assert_eq!(
+            text(&done.code[done.hot..], 0x9000),
+            ["lea rsp,[rsp+8]", "jmp 0000000000001000h", "jmp 0000000000001006h"]
         );
     }
 

@@ -214,6 +214,9 @@ impl Source {
 pub struct Environment {
     /// Address of the code.
     pub base: u64,
+    /// Address of the stubs of an optimised trace; `None`: behind its code. Stubs are several times as long as the code, and
+    /// few are ever run: between the code of traces they would spread it over as many times the pages.
+    pub cold_base: Option<u64>,
     /// Address of its data.
     pub data_base: u64,
     /// Number of its first exit.
@@ -247,8 +250,10 @@ pub struct RejoinOffsets {
 /// A copied trace.
 #[derive(Debug, Clone)]
 pub struct Compiled {
-    /// Code for [`Environment::base`].
+    /// Code for [`Environment::base`], and after it that for [`Environment::cold_base`].
     pub code: Vec<u8>,
+    /// Bytes of the former.
+    pub hot: usize,
     /// Data for [`Environment::data_base`].
     pub data: Vec<u64>,
     /// Where the shim's anchors enter (the return address is still on the stack).
@@ -330,6 +335,7 @@ pub fn compile(start: Start, ops: &[Op], end: End, environment: &Environment) ->
     let done = asm.finish()?;
     Ok(Compiled {
         code: done.code,
+        hot: done.hot,
         data: done.data,
         entry,
         body,

@@ -93,6 +93,7 @@ fn compiles(code: Opcode, ty: Type) -> Result<(), LowerError> {
     };
     let environment = Environment {
         base: 0x100000,
+        cold_base: None,
         data_base: 0x180000,
         first_exit: 0,
         exits: ExitEnvironment {

@@ -41,6 +41,7 @@ fn environment() -> Environment {
     };
     Environment {
         base: BASE,
+        cold_base: None,
         data_base: DATA,
         first_exit: 0,
         exits: ExitEnvironment {

@@ -1,6 +1,6 @@
 //! The code cache: the daemon's side of the code and entries regions.
 //!
-//! Code grows from the front of the region. Data (constants, slots) is taken from the back in chunks, and grows from the
+//! Code grows from the front of the region, and stubs, which are rarely run, from the end of its first quarter. Data (constants, slots) is taken from the back in chunks, and grows from the
 //! front of each, so that it is known where both will be before their sizes are. Both
 //! are only ever appended, at addresses that no thread has executed or read; what is
 //! replaced becomes unreachable and stays, since some thread may still be in it. When
@@ -15,6 +15,9 @@ use crate::unwind;
 
 /// The first code address is this far into the region; unwind information comes before.
 const CODE_START: usize = 4096;
+
+/// Code that is run takes up this part of the region. Stubs are three quarters of all code and more.
+const HOT: usize = 4;
 
 /// Bytes of a chunk of data, unless more are needed at once. What is left of the chunk before is lost.
 const CHUNK: usize = 1 << 16;
@@ -56,6 +59,8 @@ pub enum CacheError {
 pub struct Room {
     /// The target's address of the code.
     pub code: u64,
+    /// That of its stubs; `None`: they follow it.
+    pub cold: Option<u64>,
     /// The target's address of the data.
     pub data: u64,
 }
@@ -65,6 +70,10 @@ pub struct Room {
 struct Free {
     /// The next code.
     front: usize,
+    /// Where the stubs of all traces begin.
+    middle: usize,
+    /// The next stubs.
+    cold: usize,
     /// The first chunk of data, which is the last that was taken.
     back: usize,
     /// The next data.
@@ -84,8 +93,11 @@ impl Free {
     }
 
     fn all(len: usize) -> Free {
+        let middle = (len / HOT).next_multiple_of(4096).max(CODE_START);
         Free {
             front: CODE_START,
+            middle,
+            cold: middle,
             back: len,
             data: len,
             data_end: len,
@@ -111,8 +123,8 @@ impl Space {
         }
     }
 
-    /// Room for at most that much code and data. Nothing is taken yet: [`CodeCache::install`]
-    /// takes what is needed.
+    /// Room for at most that much code, for as much again of its stubs, and for data. Nothing is taken yet:
+    /// [`CodeCache::install`] takes what is needed.
     ///
     /// # Errors
     /// [`CacheError::Full`].
@@ -120,15 +132,17 @@ impl Space {
         let full = CacheError::Full { bytes: self.len };
         let Free {
             front,
+            middle,
+            cold,
             back,
             data,
             data_end,
         } = self.free;
-        let front = front.next_multiple_of(64);
+        let (front, cold) = (front.next_multiple_of(64), cold.next_multiple_of(64));
         let (back, data) = if data + data_words * 8 <= data_end {
             (back, data)
         } else {
-            let rest = back.saturating_sub(front + code_bytes + 64);
+            let rest = back.saturating_sub(cold + code_bytes + 64);
             let chunk = CHUNK.min(rest / CHUNKS) & !63;
             let Some(chunk) = back.checked_sub((data_words * 8).max(chunk)) else {
                 return Err(full);
@@ -136,20 +150,26 @@ impl Space {
             (chunk, chunk)
         };
         // A cache line stays between code and data: see `asm` on why they do not share one.
-        if front + code_bytes + 64 > back {
+        if cold + code_bytes + 64 > back {
             return Err(full);
         }
+        let apart = front + code_bytes <= middle;
         Ok(Room {
-            code: self.base + front as u64,
+            code: self.base + if apart { front } else { cold } as u64,
+            cold: apart.then_some(self.base + cold as u64),
             data: self.base + data as u64,
         })
     }
 
-    /// Whether that much code and data fits into room that was given for less.
-    pub fn fits(&self, room: Room, code_bytes: usize, data_words: usize) -> bool {
-        let (code, data) = ((room.code - self.base) as usize, (room.data - self.base) as usize);
-        let (back, data_end) = self.free.around(data);
-        code + code_bytes + 64 <= back && data + data_words * 8 <= data_end
+    /// Whether that much code, stubs and data fits into room that was given for less.
+    pub fn fits(&self, room: Room, hot_bytes: usize, cold_bytes: usize, data_words: usize) -> bool {
+        let offset = |address: u64| (address - self.base) as usize;
+        let (back, data_end) = self.free.around(offset(room.data));
+        let code = match room.cold {
+            Some(cold) => offset(room.code) + hot_bytes <= self.free.middle && offset(cold) + cold_bytes + 64 <= back,
+            None => offset(room.code) + hot_bytes + cold_bytes + 64 <= back,
+        };
+        code && offset(room.data) + data_words * 8 <= data_end
     }
 }
 
@@ -196,11 +216,11 @@ impl CodeCache {
 
     /// Bytes in use, code and data.
     pub fn used_bytes(&self) -> usize {
-        self.free.front - CODE_START + self.code.len() - self.free.back
+        let free = &self.free;
+        free.front - CODE_START + free.cold - free.middle + self.code.len() - free.back
     }
 
-    /// Room for at most that much code and data. Nothing is taken yet: [`CodeCache::install`]
-    /// takes what is needed.
+    /// See [`Space::room`].
     ///
     /// # Errors
     /// [`CacheError::Full`].
@@ -208,19 +228,29 @@ impl CodeCache {
         self.space().room(code_bytes, data_words)
     }
 
-    /// Writes code and data into room that was just given. Nothing refers to it yet.
-    pub fn install(&mut self, room: Room, code: &[u8], data: &[u64]) {
-        let at = (room.code - self.base) as usize;
-        let data_at = (room.data - self.base) as usize;
+    /// Writes code, the first `hot` bytes of it apart from the others if there is room for both, and data into room that was just
+    /// given. Nothing refers to it yet.
+    pub fn install(&mut self, room: Room, code: &[u8], hot: usize, data: &[u64]) {
+        let offset = |address: u64| (address - self.base) as usize;
+        let data_at = offset(room.data);
         let (back, data_end) = self.free.around(data_at);
-        assert!(at >= self.free.front && (data_at < self.free.back || data_at >= self.free.data));
-        assert!(at + code.len() + 64 <= back && data_at + data.len() * 8 <= data_end);
+        assert!(data_at < self.free.back || data_at >= self.free.data);
+        assert!(self.space().fits(room, hot, code.len() - hot, data.len()));
+        let parts = match room.cold {
+            Some(cold) => [(offset(room.code), &code[..hot]), (offset(cold), &code[hot..])],
+            None => [(self.free.front, &code[..0]), (offset(room.code), code)],
+        };
+        assert!(parts[0].0 >= self.free.front && parts[1].0 >= self.free.cold);
         for (i, word) in data.iter().enumerate() {
             self.code.u64(data_at + i * 8).store(*word, Ordering::Relaxed);
         }
-        self.code.write(at, code);
+        for (at, bytes) in parts {
+            self.code.write(at, bytes);
+        }
         self.free = Free {
-            front: at + code.len(),
+            front: parts[0].0 + parts[0].1.len(),
+            cold: parts[1].0 + parts[1].1.len(),
+            middle: self.free.middle,
             back,
             data: data_at + data.len() * 8,
             data_end,

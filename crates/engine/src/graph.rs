@@ -8,6 +8,7 @@
 //! thread that runs in a dropped loop leaves it at its next turn.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use redmagic_emit::exits::Handover;
@@ -94,6 +95,42 @@ pub enum Link {
     Native(u64),
 }
 
+/// Where the code of a trace is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Addresses of the code.
+    pub hot: Range<u64>,
+    /// Addresses of its stubs, if they are elsewhere.
+    pub cold: Range<u64>,
+}
+
+impl Place {
+    /// `bytes` of code, the first `hot` of them at `code`, the others at `cold` or behind them.
+    pub fn new(code: u64, cold: Option<u64>, hot: usize, bytes: usize) -> Place {
+        let hot = if cold.is_some() { hot } else { bytes } as u64;
+        let cold = cold.unwrap_or(0);
+        Place {
+            hot: code..code + hot,
+            cold: cold..cold + bytes as u64 - hot,
+        }
+    }
+
+    /// Bytes of both.
+    pub fn bytes(&self) -> usize {
+        (self.hot.end - self.hot.start + self.cold.end - self.cold.start) as usize
+    }
+
+    /// How many bytes of code come before an address; `None` if that is elsewhere.
+    pub fn offset(&self, address: u64) -> Option<u64> {
+        if self.hot.contains(&address) {
+            Some(address - self.hot.start)
+        } else {
+            let before = self.hot.end - self.hot.start;
+            self.cold.contains(&address).then(|| before + address - self.cold.start)
+        }
+    }
+}
+
 /// A compiled trace.
 #[derive(Debug, Clone)]
 pub struct Trace {
@@ -103,16 +140,14 @@ pub struct Trace {
     pub root: TraceId,
     /// How it ends.
     pub link: Link,
-    /// Address of its code.
-    pub code: u64,
+    /// Where its code is.
+    pub code: Place,
     /// Where the shim enters it.
     pub entry: u64,
     /// Where loops and links enter it.
     pub body: u64,
-    /// Size of its code in bytes.
-    pub code_bytes: usize,
     /// Numbers of its exits.
-    pub exits: std::ops::Range<u32>,
+    pub exits: Range<u32>,
     /// Instructions in its recording.
     pub instructions: usize,
     /// Instructions of the recording that were left out because their results are known.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use redmagic_ir::{Cond, End, Op, Opcode, Reg, Trace, Type, Value};
 use redmagic_record::recording::{Recording, ShimExecution, Step};
 
+use crate::graph::Place;
 use crate::lift;
 
 /// Notes on a compiled trace.
@@ -123,7 +124,7 @@ pub struct Stretch {
 
 /// What the code of an optimised trace is for, by offset from `base`. `lines` are those of the emitter: addresses with the
 /// operation that the code is for; those after the line of the end belong to stubs.
-pub fn purposes(trace: &Trace, base: u64, lines: &[(u64, u32)]) -> Vec<Stretch> {
+pub fn purposes(trace: &Trace, place: &Place, lines: &[(u64, u32)]) -> Vec<Stretch> {
     let classes = classes(trace);
     let mut out = vec![Stretch {
         from: 0,
@@ -140,7 +141,8 @@ pub fn purposes(trace: &Trace, base: u64, lines: &[(u64, u32)]) -> Vec<Stretch> 
         stubs |= *op as usize == trace.ops.len();
         let after = trace.origins.partition_point(|(first, _)| first <= op);
         out.push(Stretch {
-            from: (address - base) as u32,
+            // A line that nothing was written for may be the end.
+            from: place.offset(*address).unwrap_or(place.bytes() as u64) as u32,
             purpose,
             origin: after.checked_sub(1).map_or(0, |at| trace.origins[at].1),
         });
@@ -485,6 +487,7 @@ exit {pc=0x1010}
     fn what_follows_the_end_is_stubs() {
         let trace = redmagic_ir::parse::parse(LOOP).unwrap();
         let lines = [(0x10, 2), (0x14, 5), (0x20, 17), (0x28, 5), (0x30, 15)];
+        let elsewhere = [(0x10, 2), (0x14, 5), (0x20, 17), (0x100, 5), (0x108, 15)];
         let expected = [
             (0, Purpose::Transfers),
             (0, Purpose::Tags),
@@ -493,7 +496,9 @@ exit {pc=0x1010}
             (0x18, Purpose::Exits),
             (0x20, Purpose::Exits),
         ];
-        let found = purposes(&trace, 0x10, &lines);
+        let found = purposes(&trace, &Place::new(0x10, None, 0x40, 0x40), &lines);
+        assert_eq!(found.iter().map(|s| (s.from, s.purpose)).collect::<Vec<_>>(), expected);
+        let found = purposes(&trace, &Place::new(0x10, Some(0x100), 0x18, 0x40), &elsewhere);
         assert_eq!(found.iter().map(|s| (s.from, s.purpose)).collect::<Vec<_>>(), expected);
     }
 
@@ -502,7 +507,10 @@ exit {pc=0x1010}
         let text = "v0 = reg.i64 rbx\n@0x1000\nv1 = load.i64 [v0]\nv2 = add.i64 v1, 1\n@0x1004\nstore.i64 v2, [v0]\nexit {pc=0x1008}\n";
         let trace = redmagic_ir::parse::parse(text).unwrap();
         let lines = [(0x10, 0), (0x14, 1), (0x18, 2), (0x20, 3), (0x28, 4)];
-        let origins: Vec<u64> = purposes(&trace, 0x10, &lines).iter().map(|s| s.origin).collect();
+        let origins: Vec<u64> = purposes(&trace, &Place::new(0x10, None, 0x40, 0x40), &lines)
+            .iter()
+            .map(|s| s.origin)
+            .collect();
         assert_eq!(origins, [0, 0, 0x1000, 0x1000, 0x1004, 0x1004]);
     }
 

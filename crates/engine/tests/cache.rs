@@ -14,15 +14,20 @@ fn cache(bytes: usize) -> CodeCache {
     )
 }
 
-/// Puts in as much as there is room for: so many bytes of code and words of data each, and a slot in between.
+/// Puts in as much as there is room for: so many bytes of code, a quarter of them hot, and words of data each, and a slot in between.
 fn fill(cache: &mut CodeCache, code: usize, words: usize) -> Vec<(std::ops::Range<u64>, std::ops::Range<u64>)> {
     let mut all = Vec::new();
     while let Ok(room) = cache.room(code, words) {
-        cache.install(room, &vec![0x90; code], &vec![all.len() as u64; words]);
-        all.push((
-            room.code..room.code + code as u64,
-            room.data..room.data + words as u64 * 8,
-        ));
+        let hot = code / 4;
+        cache.install(room, &vec![0x90; code], hot, &vec![all.len() as u64; words]);
+        let data = room.data..room.data + words as u64 * 8;
+        match room.cold {
+            Some(cold) => {
+                all.push((room.code..room.code + hot as u64, data));
+                all.push((cold..cold + (code - hot) as u64, 0..0));
+            }
+            None => all.push((room.code..room.code + code as u64, data)),
+        }
         if let Ok(slot) = cache.new_slot(7) {
             all.push((0..0, slot..slot + 8));
         }
@@ -59,10 +64,17 @@ fn nothing_overlaps_whatever_its_size() {
 fn more_than_was_asked_for_may_fit() {
     let mut cache = cache(1 << 20);
     let room = cache.room(100, 1).unwrap();
-    assert!(cache.space().fits(room, 100, 1000));
-    assert!(!cache.space().fits(room, 100, 1 << 16), "that is another chunk");
-    assert!(!cache.space().fits(room, 1 << 20, 1));
-    cache.install(room, &[0x90; 100], &[1; 1000]);
+    assert!(cache.space().fits(room, 100, 0, 1000));
+    assert!(!cache.space().fits(room, 100, 0, 1 << 16), "that is another chunk");
+    assert!(cache.space().fits(room, 100, 1 << 19, 1));
+    assert!(
+        !cache.space().fits(room, 1 << 19, 100, 1),
+        "most of the region is for stubs"
+    );
+    assert!(!cache.space().fits(room, 100, 1 << 20, 1));
+    cache.install(room, &[0x90; 300], 100, &[1; 1000]);
     let next = cache.room(100, 1).unwrap();
     assert_eq!(next.data, room.data + 8000, "data goes on where it ended");
+    assert_eq!(next.code, room.code + 128);
+    assert_eq!(next.cold, room.cold.map(|cold| cold + 256));
 }

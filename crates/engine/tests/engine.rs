@@ -614,9 +614,9 @@ fn a_saved_recording_is_compiled_as_in_a_session() {
     let (code, _) = compilation.bytes().unwrap();
     // Distances may need wider displacements elsewhere.
     assert!(
-        code.abs_diff(installed.code_bytes) < 16,
+        code.abs_diff(installed.code.bytes()) < 16,
         "{code} and {}",
-        installed.code_bytes
+        installed.code.bytes()
     );
     let names = |stages: &redmagic_engine::timing::Stages| stages.iter().map(|(name, _)| name).collect::<Vec<_>>();
     let mut expected = names(compilation.stages());

@@ -318,6 +318,9 @@ impl<'a> Lower<'a> {
     }
 
     fn finish(mut self, entry: u64, body: u64) -> Result<Finished, LowerError> {
+        if let Some(base) = self.environment.cold_base {
+            self.asm.go_on_at(base);
+        }
         let exits = self.stubs()?;
         if self.regs.learned.slots > self.tuning.slots {
             return Ok(Finished::Slots(self.regs.learned.slots));
@@ -325,6 +328,7 @@ impl<'a> Lower<'a> {
         let done = self.asm.finish()?;
         Ok(Finished::Done(Compiled {
             code: done.code,
+            hot: done.hot,
             data: done.data,
             entry,
             body,

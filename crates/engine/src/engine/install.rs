@@ -17,7 +17,9 @@ use super::activity::Activity;
 use super::{Engine, Finished, Job};
 use crate::cache::{CacheError, Room, Space};
 use crate::fold::{self, Facts, Mappings};
-use crate::graph::{AnchorKey, AnchorState, ExitState, HandoverState, Link, Origin, Parent, Slot, Trace, TraceId};
+use crate::graph::{
+    AnchorKey, AnchorState, ExitState, HandoverState, Link, Origin, Parent, Place, Slot, Trace, TraceId,
+};
 use crate::notes::{self, Notes, Purpose, Stretch};
 use crate::params::Params;
 use crate::registry::{ConstantRange, Declarations};
@@ -159,6 +161,7 @@ impl Engine {
             },
             environment: Environment {
                 base: 0,
+                cold_base: None,
                 data_base: 0,
                 first_exit: self.graph.exits.len() as u32,
                 exits: self.environment,
@@ -220,7 +223,7 @@ impl Engine {
     /// Where the code of a trace is, how many bytes it has, and how many operations it was made from if it was optimised.
     pub fn code_of(&self, trace: TraceId) -> (u64, usize, Option<usize>) {
         let trace = &self.graph.traces[trace as usize];
-        (trace.code, trace.code_bytes, trace.operations)
+        (trace.code.hot.start, trace.code.bytes(), trace.operations)
     }
 
     /// Where a recording leads.
@@ -283,7 +286,7 @@ impl Engine {
         for exit in &compiled.exits {
             self.set_exit_counter(exit.number, armed);
         }
-        self.cache.install(room, &compiled.code, &compiled.data);
+        self.cache.install(room, &compiled.code, compiled.hot, &compiled.data);
         self.graph.exits.extend(compiled.exits.iter().map(|exit| ExitState {
             trace: id,
             target: exit.target,
@@ -306,10 +309,9 @@ impl Engine {
             origin: job.origin,
             root,
             link,
-            code: room.code,
+            code: place_of(room, &compiled),
             entry: compiled.entry,
             body: compiled.body,
-            code_bytes: compiled.code.len(),
             exits: first_exit..first_exit + compiled.exits.len() as u32,
             instructions: recording.steps.len(),
             folded: code.left_out,
@@ -449,6 +451,7 @@ impl Draft {
             params,
             environment: Environment {
                 base: 0,
+                cold_base: None,
                 data_base: 0,
                 first_exit: 0,
                 exits: ExitEnvironment {
@@ -509,9 +512,11 @@ impl Draft {
         let mut room = self.space.room(code_bytes, words)?;
         loop {
             environment.base = room.code;
+            environment.cold_base = room.cold;
             environment.data_base = room.data;
             let compiled = compile(&environment)?;
-            if self.space.fits(room, compiled.code.len(), compiled.data.len()) {
+            let cold = compiled.code.len() - compiled.hot;
+            if self.space.fits(room, compiled.hot, cold, compiled.data.len()) {
                 return Ok((room, compiled));
             }
             // Sizes depend a little on addresses: on what is in reach, and on how vectors are aligned.
@@ -609,7 +614,7 @@ impl Draft {
         let mut notes = Notes::of(recording);
         notes.optimised(&trace, !short);
         if self.noting {
-            notes.purposes = notes::purposes(&trace, room.code, &compiled.lines);
+            notes.purposes = notes::purposes(&trace, &place_of(room, &compiled), &compiled.lines);
         }
         Ok(Code {
             left_out: 0,
@@ -771,6 +776,10 @@ impl NotOptimised {
             NotOptimised::Cache(_) => "cache",
         }
     }
+}
+
+fn place_of(room: Room, compiled: &Compiled) -> Place {
+    Place::new(room.code, room.cold, compiled.hot, compiled.code.len())
 }
 
 fn start_of(job: &Job) -> Start {

@@ -121,7 +121,8 @@ impl Engine {
             self.payoff.unseen.insert(hash(key.id));
             return;
         };
-        self.cache.install(room, &assembled.code, &assembled.data);
+        self.cache
+            .install(room, &assembled.code, assembled.code.len(), &assembled.data);
         let counting = |at: usize| room.code + (at * turnstile::BYTES) as u64;
         let made = Turnstile {
             entry: counting(0),

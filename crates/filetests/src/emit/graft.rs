@@ -237,16 +237,20 @@ impl Tester {
         };
         let environment = Environment {
             base: CODE + number * ROOM,
+            cold_base: Some(CODE + number * ROOM + ROOM / 4),
             data_base: DATA + number * DATA_ROOM,
             first_exit: number as u32 * 2048,
             ..environment()
         };
         let compiled = lower::compile(&optimised.trace, begin, &targets, &environment).ok()?;
-        if compiled.code.len() as u64 > ROOM || compiled.data.len() as u64 * 8 > DATA_ROOM {
+        let (hot, cold) = compiled.code.split_at(compiled.hot);
+        if hot.len() as u64 > ROOM / 4 || cold.len() as u64 > ROOM / 4 * 3 || compiled.data.len() as u64 * 8 > DATA_ROOM
+        {
             return None;
         }
         let (base, data_base) = (environment.base, environment.data_base);
-        self.machine.put(base, &compiled.code, data_base, &compiled.data);
+        self.machine.put(base, hot, data_base, &compiled.data);
+        self.machine.put(base + ROOM / 4, cold, data_base, &[]);
         Some(Level {
             lifted,
             start,

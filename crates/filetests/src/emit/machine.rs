@@ -16,6 +16,8 @@ use redmagic_ir::eval::Regs;
 pub const CODE: u64 = 0x5000_0000;
 /// Bytes of it.
 pub const CODE_SIZE: usize = 0x40_0000;
+/// Where the stubs of a single trace go.
+pub const COLD: u64 = CODE + CODE_SIZE as u64 / 4;
 /// Where its data goes.
 pub const DATA: u64 = 0x5040_0000;
 /// Bytes of it.
@@ -298,12 +300,9 @@ impl Machine {
     }
 
     /// Puts code and data in place.
-    pub fn load(&mut self, code: &[u8], data: &[u64]) {
-        assert!(code.len() <= CODE_SIZE && data.len() * 8 <= DATA_SIZE);
-        write(CODE, code);
-        for (i, word) in data.iter().enumerate() {
-            write(DATA + 8 * i as u64, &word.to_le_bytes());
-        }
+    pub fn load(&mut self, (hot, cold): (&[u8], &[u8]), data: &[u64]) {
+        self.put(CODE, hot, DATA, data);
+        self.put(COLD, cold, DATA, &[]);
         for i in 0..(COUNTERS_SIZE / 4) as u64 {
             write(COUNTERS + 4 * i, &1_000_000u32.to_le_bytes());
         }

@@ -185,6 +185,7 @@ pub struct Tester {
 fn environment() -> Environment {
     Environment {
         base: CODE,
+        cold_base: Some(machine::COLD),
         data_base: DATA,
         first_exit: 0,
         exits: ExitEnvironment {
@@ -332,7 +333,7 @@ impl Tester {
             Ok(compiled) => compiled,
             Err(error) => return Outcome::Refused(error),
         };
-        self.machine.load(&compiled.code, &compiled.data);
+        self.machine.load(compiled.code.split_at(compiled.hot), &compiled.data);
         let (stack, buffer) = self.machine.memory();
         stack.copy_from_slice(&case.memory.stack);
         buffer.copy_from_slice(&case.memory.buffer);

@@ -62,6 +62,7 @@ pub fn graft(input: &str) -> String {
     };
     let environment = Environment {
         base: 0x5000_0000,
+        cold_base: None,
         data_base: 0x5010_0000,
         first_exit: 0,
         exits: ExitEnvironment {
