@@ -512,6 +512,9 @@ impl Engine {
         for function in &lessons.residual {
             learnt |= self.learnt.residual.insert(*function);
         }
+        for (root, function) in &lessons.nesting {
+            learnt |= self.learnt.nesting.entry(*root).or_default().insert(*function);
+        }
         for inner in &lessons.inner {
             // One more turn of it, and it asks.
             self.set_hotness(inner.id, 1);

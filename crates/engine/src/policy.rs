@@ -12,6 +12,10 @@
 //!   function, its own entry ends every recording at once.
 //! * A function that a trace has called, as a call that it keeps, is recorded up to its return: generated code changes,
 //!   and means nothing without what its trace has put elsewhere.
+//! * A loop that goes on in an inner activation of its interpreter (a generator that walks a tree, and delegates to itself) is
+//!   recorded for one activation, and so is a function that calls itself that way: what leads to the inner one is kept as a call, and
+//!   the recording ends where the activation returns. (A loop that does not come round before is given up.) Otherwise the native frames of all would be on the stack, and the processor mispredicts each return
+//!   from a call that it has not seen.
 //! * A recording that came to be too long is made anew, and then ends at an anchor about half-way, whether that has a
 //!   trace or not.
 //! * Native calls inside the interpreter's image are followed; others, and functions that
@@ -46,6 +50,10 @@ const LEFT: u64 = 3;
 /// Instructions that are worth a trace of their own, where nothing but a return follows.
 const WORTH_ENDING: u64 = 8;
 
+/// Instructions of one activation that are worth entering a trace and leaving it. (Generators that walk a tree: 112 take as long as
+/// they do without.)
+const WORTH_ENTERING: u64 = 200;
+
 /// How far apart two loops of one function may be: ids are addresses in its bytecode, as a rule.
 const FUNCTION: u64 = 1 << 16;
 
@@ -56,6 +64,9 @@ pub struct Functions {
     pub residual: HashSet<u64>,
     /// Recordings end at these anchors, since those that went on were too long.
     pub ends: HashSet<AnchorKey>,
+    /// In the trees of these roots, functions whose calls are kept as calls, since they lead to inner activations of the interpreter that come
+    /// to the same loops.
+    pub nesting: HashMap<AnchorKey, HashSet<u64>>,
 }
 
 /// Functions that return twice: a jump buffer must not hold an address of generated code,
@@ -89,6 +100,9 @@ const NESTED: u64 = 1;
 /// Why a recording was ended ([`redmagic_record::recording::End::Stopped`]): what returns next was called by a trace.
 pub const CALLED_BY_TRACE: u32 = 1;
 
+/// The same: the activation returns, and the loop is one that goes on in inner ones.
+pub const ACTIVATION_LEFT: u32 = 2;
+
 /// The policy of one recording.
 pub struct Policy<'a, W: World> {
     params: &'a Params,
@@ -110,8 +124,8 @@ pub struct Policy<'a, W: World> {
     interpreters: HashSet<u64>,
     /// Backward branches taken, by (depth, address).
     native_turns: HashMap<(usize, u64), u64>,
-    /// Times an anchor that is not the origin was met.
-    visits: HashMap<AnchorKey, u64>,
+    /// Times an anchor that is not the origin was met, and how many calls were open at the first.
+    visits: HashMap<AnchorKey, (u64, usize)>,
     /// Open branchable frames, relative to the start.
     frames: i64,
     /// Open merge blocks.
@@ -129,6 +143,8 @@ pub struct Lessons {
     pub residual: Vec<u64>,
     /// Inner loops that should be recorded first.
     pub inner: Vec<AnchorKey>,
+    /// For [`Functions::nesting`].
+    pub nesting: Vec<(AnchorKey, u64)>,
     /// The anchors that were passed, and after how many instructions.
     pub passed: Vec<(u64, AnchorKey)>,
 }
@@ -205,23 +221,31 @@ impl<'a, W: World> Policy<'a, W> {
             // A trace can be entered only where a call returns to.
             return ShimAction::Skip { result: 0 };
         }
+        let level = self.level(depth);
         if self.origin == Origin::Root(key) && self.frames == 0 {
-            return ShimAction::End;
+            let first = self.level(0);
+            return self.nests(first, level).unwrap_or(ShimAction::End);
         }
         if self.has_left(api, key, depth) {
             return ShimAction::Abort(Abort::LoopLeft);
         }
-        let visits = self.visits.entry(key).or_insert(0);
+        let (visits, first) = self.visits.entry(key).or_insert((0, level));
         *visits += 1;
+        let (visits, first) = (*visits, *first);
+        if visits > NESTED
+            && let Some(nested) = self.nests(first, level)
+        {
+            return nested;
+        }
         match api {
             // The tree's own function: recursion goes round through its root. Unrolled in every
             // side trace it would be the same code many times over.
             ApiFn::FunctionEntry if key == self.root => return ShimAction::End,
             _ if self.functions.ends.contains(&key) => return ShimAction::End,
-            ApiFn::FunctionEntry if *visits > self.params.maxrecursion => return ShimAction::End,
+            ApiFn::FunctionEntry if visits > self.params.maxrecursion => return ShimAction::End,
             ApiFn::FunctionEntry => {}
-            _ if self.world.compiled(key) && (depth <= 0 || *visits > NESTED) => return ShimAction::End,
-            _ if *visits > self.params.maxunroll && !self.world.hopeless(key) && !self.world.compiled(key) => {
+            _ if self.world.compiled(key) && (depth <= 0 || visits > NESTED) => return ShimAction::End,
+            _ if visits > self.params.maxunroll && !self.world.hopeless(key) && !self.world.compiled(key) => {
                 self.lessons.inner.push(key);
                 return ShimAction::Abort(Abort::InnerLoop);
             }
@@ -229,6 +253,21 @@ impl<'a, W: World> Policy<'a, W> {
         }
         self.lessons.passed.push((self.instructions, key));
         ShimAction::Skip { result: 0 }
+    }
+}
+
+impl<W: World> Policy<'_, W> {
+    /// A loop was met with `first` calls open, and is met again with `now`. If that is in an inner activation, the call that leads
+    /// there is kept from now on.
+    fn nests(&mut self, first: usize, now: usize) -> Option<ShimAction> {
+        let called = self.stack.get(first).filter(|_| now > first)?;
+        self.lessons.nesting.push((self.root, *called));
+        Some(ShimAction::Abort(Abort::Nesting))
+    }
+
+    /// Whether loops of this tree go on in inner activations.
+    fn is_nesting(&self) -> bool {
+        self.functions.nesting.contains_key(&self.root)
     }
 }
 
@@ -254,6 +293,11 @@ impl<W: World> Guide for Policy<'_, W> {
         }
         if !site.in_own_image
             || self.functions.residual.contains(&site.resolved)
+            || self
+                .functions
+                .nesting
+                .get(&self.root)
+                .is_some_and(|kept| kept.contains(&site.resolved))
             || u64::from(site.depth) >= self.params.maxdepth
         {
             return CallAction::Residual;
@@ -296,14 +340,24 @@ impl<W: World> Guide for Policy<'_, W> {
     }
 
     fn on_return(&mut self, target: u64) -> Flow {
-        if !self.places.code.contains(&target) {
+        let ends = if self.places.code.contains(&target) {
+            CALLED_BY_TRACE
+        } else if self.is_nesting() && self.left == 0 {
+            ACTIVATION_LEFT
+        } else {
             return Flow::Continue;
-        }
+        };
         let is_loop = matches!(self.origin, Origin::Root(_)) && self.root_api != ApiFn::FunctionEntry;
-        if is_loop || self.instructions < WORTH_ENDING {
+        let is_root = matches!(self.origin, Origin::Root(_));
+        let worth = if is_root && ends == ACTIVATION_LEFT {
+            WORTH_ENTERING
+        } else {
+            WORTH_ENDING
+        };
+        if is_loop || self.instructions < worth {
             return Flow::Abort(Abort::FrameLeft);
         }
-        Flow::End(CALLED_BY_TRACE)
+        Flow::End(ends)
     }
 
     fn on_shim_call(&mut self, site: &ShimCallSite) -> ShimAction {

@@ -2,13 +2,13 @@
 
 mod common;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use common::{TEXT, key};
 use iced_x86::{Decoder, DecoderOptions};
 use redmagic_engine::Params;
 use redmagic_engine::graph::{AnchorKey, Origin};
-use redmagic_engine::policy::{CALLED_BY_TRACE, Functions, Places, Policy, World};
+use redmagic_engine::policy::{ACTIVATION_LEFT, CALLED_BY_TRACE, Functions, Places, Policy, World};
 use redmagic_proto::ApiFn;
 use redmagic_record::abort::Abort;
 use redmagic_record::guide::{CallAction, CallSite, Flow, Guide, ShimAction, ShimCallSite};
@@ -441,4 +441,94 @@ fn a_recording_ends_at_an_anchor_that_others_went_past_for_too_long() {
         case.policy().on_shim_call(&shim(ApiFn::BackwardsBranch, key(2).id)),
         ShimAction::End
     );
+}
+
+/// Meets an anchor with so many followed calls open.
+fn meets(policy: &mut Policy<'_, Known>, api: ApiFn, id: u64, depth: u32) -> ShimAction {
+    policy.on_shim_call(&ShimCallSite { depth, ..shim(api, id) })
+}
+
+#[test]
+fn what_leads_to_an_inner_activation_of_the_loop_is_kept_as_a_call() {
+    const SEND: u64 = TEXT + 0x2000;
+    const EVAL: u64 = TEXT + 0x3000;
+    for api in [ApiFn::BackwardsBranch, ApiFn::FunctionEntry] {
+        let mut case = Case { api, ..Case::new() };
+        let mut policy = case.policy();
+        assert_eq!(policy.on_call(&call(SEND, true, 0)), CallAction::Inline);
+        assert_eq!(policy.on_call(&call(EVAL, true, 1)), CallAction::Inline);
+        assert_eq!(meets(&mut policy, api, key(1).id, 2), ShimAction::Abort(Abort::Nesting));
+        assert_eq!(policy.lessons.nesting, [(key(1), SEND)], "the outermost call");
+        for (root, function) in policy.lessons.nesting.clone() {
+            case.functions.nesting.entry(root).or_default().insert(function);
+        }
+        let mut policy = case.policy();
+        assert_eq!(policy.on_call(&call(SEND, true, 0)), CallAction::Residual);
+        assert_eq!(policy.on_call(&call(EVAL, true, 0)), CallAction::Inline);
+        // Of other trees nothing is known.
+        case.functions.nesting = HashMap::from([(key(2), HashSet::from([SEND]))]);
+        assert_eq!(case.policy().on_call(&call(SEND, true, 0)), CallAction::Inline);
+    }
+}
+
+#[test]
+fn a_loop_that_is_met_again_further_in_shows_nesting_too() {
+    const SEND: u64 = TEXT + 0x2000;
+    let back = ApiFn::BackwardsBranch;
+    let nesting = ShimAction::Abort(Abort::Nesting);
+    let mut case = Case::new();
+    for compiled in [false, true] {
+        if compiled {
+            case.world.compiled.insert(key(2));
+        }
+        let mut policy = case.policy();
+        for depth in 0..3 {
+            assert_eq!(policy.on_call(&call(SEND, true, depth)), CallAction::Inline);
+        }
+        assert_eq!(meets(&mut policy, back, key(2).id, 1), SKIP);
+        assert_eq!(meets(&mut policy, back, key(2).id, 3), nesting);
+    }
+    // Round again in the same activation: that is a loop.
+    let mut policy = case.policy();
+    assert_eq!(policy.on_call(&call(SEND, true, 0)), CallAction::Inline);
+    assert_eq!(meets(&mut policy, back, key(2).id, 1), SKIP);
+    assert_eq!(meets(&mut policy, back, key(2).id, 1), ShimAction::End);
+    // Functions of the interpreted program that call themselves, in one activation of the interpreter.
+    let mut policy = case.policy();
+    for _ in 0..case.params.maxrecursion {
+        assert_eq!(meets(&mut policy, ApiFn::FunctionEntry, key(3).id, 0), SKIP);
+    }
+}
+
+#[test]
+fn where_activations_nest_a_trace_ends_with_its_own() {
+    let native = TEXT + 0x500;
+    let nesting = HashMap::from([(key(1), HashSet::from([TEXT]))]);
+    let case = |origin, api| Case {
+        functions: Functions {
+            nesting: nesting.clone(),
+            ..Functions::default()
+        },
+        origin,
+        api,
+        ..Case::new()
+    };
+    let root = Origin::Root(key(1));
+    let side = Origin::Side { exit: 1, parent: 0 };
+    let end = Flow::End(ACTIVATION_LEFT);
+    let left = Flow::Abort(Abort::FrameLeft);
+    assert_eq!(returns(&case(root, ApiFn::BackwardsBranch), 1000, native), left);
+    assert_eq!(returns(&case(root, ApiFn::FunctionEntry), 1000, native), end);
+    assert_eq!(
+        returns(&case(root, ApiFn::FunctionEntry), 100, native),
+        left,
+        "too little"
+    );
+    assert_eq!(returns(&case(side, ApiFn::FunctionEntry), 100, native), end);
+    assert_eq!(returns(&case(side, ApiFn::BackwardsBranch), 1, native), left);
+    assert_eq!(
+        returns(&case(side, ApiFn::BackwardsBranch), 100, CODE),
+        Flow::End(CALLED_BY_TRACE)
+    );
+    assert_eq!(returns(&Case::new(), 1000, native), Flow::Continue);
 }
