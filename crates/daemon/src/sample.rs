@@ -16,7 +16,9 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use redmagic_engine::graph::Place;
 
 /// Samples a second of processor time; not a divisor of a timer's frequency.
-const FREQUENCY: u64 = 997;
+pub const OFTEN: u64 = 997;
+/// The same, where a program is watched for as long as it runs: on a virtual machine a thousand a second cost it some hundredths.
+pub const RARELY: u64 = 199;
 /// Pages of the ring, a power of two: what comes in 50 ms, several times over.
 const RING_PAGES: usize = 16;
 /// The same with stacks.
@@ -100,16 +102,16 @@ pub struct Sampler {
 unsafe impl Send for Sampler {}
 
 impl Sampler {
-    /// Starts sampling a thread; `deep`: with stacks.
+    /// Starts sampling a thread, so often in a second of its processor time; `deep`: with stacks.
     ///
     /// # Errors
     /// EACCES when kernel.perf_event_paranoid forbids it; ENOENT without perf events.
-    pub fn start(tid: i32, deep: bool) -> nix::Result<Sampler> {
+    pub fn start(tid: i32, deep: bool, frequency: u64) -> nix::Result<Sampler> {
         let attributes = Attributes {
             kind: PERF_TYPE_SOFTWARE,
             size: size_of::<Attributes>() as u32,
             config: 0,
-            frequency: FREQUENCY,
+            frequency,
             sample_type: PERF_SAMPLE_IP | if deep { PERF_SAMPLE_STACK_USER } else { 0 },
             flags: FLAGS,
             sample_stack_user: if deep { STACK } else { 0 },
@@ -222,7 +224,7 @@ mod tests {
     #[test]
     fn a_busy_thread_is_sampled_where_it_is() {
         let tid = nix::unistd::gettid().as_raw();
-        let mut sampler = match Sampler::start(tid, false) {
+        let mut sampler = match Sampler::start(tid, false, OFTEN) {
             Ok(sampler) => sampler,
             // Containers may forbid it; then there is no share to show.
             Err(errno) => return eprintln!("not allowed here: {errno}"),
@@ -234,7 +236,7 @@ mod tests {
         }
         sampler.take(&(0..u64::MAX), &[]);
         assert_eq!(sampler.share(), Some(1.0));
-        let mut outside = Sampler::start(tid, false).unwrap();
+        let mut outside = Sampler::start(tid, false, OFTEN).unwrap();
         let begin = std::time::Instant::now();
         while begin.elapsed() < std::time::Duration::from_millis(100) {
             x = std::hint::black_box(x.wrapping_mul(3));
@@ -260,7 +262,7 @@ mod tests {
     #[test]
     fn the_stack_says_who_called() {
         let tid = nix::unistd::gettid().as_raw();
-        let mut sampler = match Sampler::start(tid, true) {
+        let mut sampler = match Sampler::start(tid, true, OFTEN) {
             Ok(sampler) => sampler,
             Err(errno) => return eprintln!("not allowed here: {errno}"),
         };

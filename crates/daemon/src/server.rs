@@ -23,7 +23,7 @@ use crate::client::{self, Answer, Command};
 use crate::explain;
 use crate::handshake::{self, HandshakeError};
 use crate::profile;
-use crate::sample::Sampler;
+use crate::sample::{self, Sampler};
 use crate::session::{Ending, Session, lock};
 use crate::status::{self, Stats};
 use crate::target::Refusal;
@@ -316,7 +316,12 @@ impl Server {
         });
         // The target asks already, and opening a perf event may take longer than it waits.
         if self.settings.stats.is_some() {
-            match Sampler::start(pid, self.settings.profile) {
+            let frequency = if self.settings.profile {
+                sample::OFTEN
+            } else {
+                sample::RARELY
+            };
+            match Sampler::start(pid, self.settings.profile, frequency) {
                 Ok(sampler) => *lock(&session.sampler) = Some(sampler),
                 Err(error) => tracing::info!(%error, "no samples of where the time goes"),
             }
@@ -373,7 +378,7 @@ impl Server {
             Ok(Command::Sample) => {
                 let mut sampler = lock(&served.session.sampler);
                 if sampler.is_none() {
-                    match Sampler::start(pid, false) {
+                    match Sampler::start(pid, false, sample::OFTEN) {
                         Ok(started) => {
                             *sampler = Some(started);
                             served.sampled_for_client = true;
