@@ -36,8 +36,12 @@ const SURE: f64 = 2.5;
 const LIKELY: f64 = 1.0;
 /// The error of an answer that is given before all phases are over.
 const EXACT: f64 = 0.08;
+/// The largest error of an answer that lets traces rest.
+const ROUGH: f64 = 0.15;
 /// A program uses loops whose turns are not counted if they are entered once in so many anchors passed.
 const SHORT: u64 = 64;
+/// How many measurements in a row may come to nothing before the next is further away.
+const PATIENCE: u32 = 2;
 /// How often to look whether a measurement is due, or can begin.
 const SOON: Duration = Duration::from_millis(2);
 const LATER: Duration = Duration::from_millis(20);
@@ -73,6 +77,8 @@ pub struct Payoff {
     /// The phases so far.
     samples: Vec<Sample>,
     resting: bool,
+    /// Measurements in a row that came to nothing.
+    unclear: u32,
     /// How many times as fast a program must be with its traces.
     break_even: f64,
 }
@@ -104,6 +110,7 @@ impl Payoff {
             phase: None,
             samples: Vec::new(),
             resting: false,
+            unclear: 0,
             break_even: params.breakeven as f64 / 100.0,
         }
     }
@@ -225,7 +232,13 @@ impl Payoff {
             lock(&session.engine).set_mode(Mode::Running);
         }
         session.busy.store(false, Ordering::Release);
-        self.again *= 2;
+        // A program that could not be measured (it did not run, or all that it passed was within traces) is looked at again soon.
+        if verdict == Verdict::Unclear && self.unclear < PATIENCE {
+            self.unclear += 1;
+        } else {
+            self.unclear = 0;
+            self.again *= 2;
+        }
         self.due = Some(now + self.again);
         LATER
     }
@@ -247,7 +260,7 @@ fn verdict(samples: &[Sample], break_even: f64) -> Option<Verdict> {
     match phases {
         _ if errors > SURE && fit.error < EXACT => Some(verdict),
         // Traces that rest wrongly may cost far more than traces that run wrongly.
-        PHASES.. if errors > LIKELY => Some(verdict),
+        PHASES.. if errors > LIKELY && fit.error < ROUGH => Some(verdict),
         PHASES.. => Some(Verdict::Pays),
         _ => None,
     }

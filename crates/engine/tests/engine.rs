@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{CODE, TEXT, World, end_at, inst, key, loop_recording, loop_steps, recording};
 use redmagic_engine::graph::{AnchorKey, AnchorState, Link, Origin};
-use redmagic_engine::policy::Lessons;
+use redmagic_engine::policy::{ACTIVATION_LEFT, Lessons};
 use redmagic_engine::registry::Declarations;
 use redmagic_engine::{Begun, Compilation, Decision, Draft, Finished, Params, Request, Stays};
 use redmagic_proto::ApiFn;
@@ -16,7 +16,7 @@ use redmagic_proto::control::{Control, LOOP_WEIGHT};
 use redmagic_proto::entries::hash;
 use redmagic_proto::registry::{KIND_CONSTANT_MEMORY, KIND_DISABLED_BRANCH};
 use redmagic_record::abort::Abort;
-use redmagic_record::recording::{Anchor, AnchorKind, Recording};
+use redmagic_record::recording::{Anchor, AnchorKind, End, Recording};
 
 fn anchor(key: AnchorKey) -> Request {
     Request::Anchor {
@@ -671,4 +671,35 @@ fn what_keeps_an_anchor_from_being_compiled_is_noted() {
     // Three times more turns, each as many again.
     assert_eq!(world.engine.turns_left(key(2).id), 500 << 3);
     assert_eq!(world.engine.lukewarm(), (0, None), "it has asked");
+}
+
+#[test]
+fn one_activation_must_be_worth_entering() {
+    let mut world = World::new(Params::default());
+    let leaving = |n: u64, bytes: &[u8]| {
+        let length = bytes.len() as u64;
+        let at = |i: u64| TEXT + 0x105 + i * length;
+        let steps = (0..n).map(|i| inst(at(i), bytes, at(i + 1))).collect();
+        let end = End::Stopped {
+            ip: at(n),
+            reason: ACTIVATION_LEFT,
+        };
+        recording(steps, end)
+    };
+    let mut outcome = |n: u64, recording: &Recording| {
+        let job = record(&mut world, anchor(key(n)));
+        world
+            .engine
+            .finish(&job, Ok(recording), &Lessons::default(), Duration::ZERO)
+    };
+    let nothing = |n| leaving(n, &[0x90]);
+    assert!(matches!(outcome(1, &nothing(100)), Finished::Installed(_)));
+    assert!(matches!(outcome(2, &nothing(30)), Finished::Failed(Abort::NotWorth)));
+    // neg rax goes nowhere but back; in lea rax, [rax + 2 * rax] each is needed by the next.
+    assert!(matches!(
+        outcome(3, &leaving(100, &[0x48, 0xf7, 0xd8])),
+        Finished::Installed(_)
+    ));
+    let work = leaving(100, &[0x48, 0x8d, 0x04, 0x40]);
+    assert!(matches!(outcome(4, &work), Finished::Failed(Abort::NotWorth)));
 }

@@ -83,6 +83,7 @@ abort_reasons! {
     LoopLeft = "loop-left", Nobody, "the loop ended while it was recorded";
     FrameLeft = "frame-left", Nobody, "the activation in which the recording began ended";
     NativeLoop = "native-loop", Nobody, "a loop inside a called function; the function is kept as a call from now on";
+    NotWorth = "not-worth", Nobody, "a trace of one activation that would save less than entering and leaving it costs";
     Nesting = "nesting", Nobody, "the loop goes on in an inner activation of its interpreter; the call that leads there is kept as a call from now on";
     ReturnsTwice = "returns-twice", Nobody, "a call of setjmp or its like; its caller is kept as a call from now on";
     Unbalanced = "unbalanced", Embedder, "temp_enable without a temp_disable";

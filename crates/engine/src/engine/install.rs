@@ -22,9 +22,13 @@ use crate::graph::{
 };
 use crate::notes::{self, Notes, Purpose, Stretch};
 use crate::params::Params;
+use crate::policy::ACTIVATION_LEFT;
 use crate::registry::{ConstantRange, Declarations};
 use crate::timing::{Laps, Stages};
 use crate::{optimise, plan};
+
+/// What entering a trace through the shim and leaving it costs, in instructions.
+const ENTERING: usize = 60;
 
 /// What becomes of a recording at first.
 #[derive(Debug)]
@@ -115,6 +119,7 @@ impl Engine {
             InstallError::Plan(reason, _) => reason,
             InstallError::Recording => Abort::Policy,
             InstallError::ConstantEnded => Abort::ConstantEnded,
+            InstallError::NotWorth { .. } => Abort::NotWorth,
         }
     }
 
@@ -264,6 +269,16 @@ impl Engine {
             "something else was compiled meanwhile"
         );
         self.check_tree(job, root)?;
+        if let (End::Stopped { reason, .. }, Some(operations)) = (&recording.end, code.operations)
+            && *reason == ACTIVATION_LEFT
+            && operations + ENTERING > recording.steps.len()
+        {
+            let instructions = recording.steps.len();
+            return Err(InstallError::NotWorth {
+                operations,
+                instructions,
+            });
+        }
         let gone = |block: &ConstantRange| self.declared.constant_at(block.start) != Some(*block);
         if code.blocks.iter().any(gone) {
             // What it relies on ended while it was compiled.
@@ -724,6 +739,8 @@ enum InstallError {
     Recording,
     #[error("constant memory that it relies on ended meanwhile")]
     ConstantEnded,
+    #[error("{operations} operations for {instructions} instructions of one activation are not worth entering")]
+    NotWorth { operations: usize, instructions: usize },
 }
 
 /// Compiled code, not installed yet.
