@@ -114,6 +114,76 @@ fn integer_instructions() {
     both(integers as *const (), [0, 0], &[]);
 }
 
+/// Moves and comparisons of all sizes, which have a model; flags after each comparison.
+#[unsafe(naked)]
+extern "C" fn moves() {
+    std::arch::naked_asm!(
+        "movabs rax, 0x8899aabbccddeeff",
+        "mov ecx, eax",
+        "mov cx, 0x1234",
+        "mov cl, al",
+        "mov dl, ah",
+        "mov dh, cl",
+        "mov [rdi], rax",
+        "mov [rdi + 9], eax",
+        "mov [rdi + 17], ax",
+        "mov [rdi + 21], al",
+        "mov [rdi + 25], ah",
+        "mov qword ptr [rdi + 32], -2",
+        "mov dword ptr [rdi + 40], 0x89abcdef",
+        "mov word ptr [rdi + 44], 0x8001",
+        "mov byte ptr [rdi + 46], 0x80",
+        "mov r8, -7",
+        "mov r9d, -7",
+        "mov sil, [rdi + 1]",
+        "mov r10w, [rdi + 3]",
+        "movzx r11d, byte ptr [rdi + 46]",
+        "movzx r11, word ptr [rdi + 44]",
+        "movzx dx, al",
+        "movzx ecx, ah",
+        "movsx rbx, byte ptr [rdi + 46]",
+        "movsx r12d, byte ptr [rdi + 46]",
+        "movsx r13w, al",
+        "movsx r14, word ptr [rdi + 44]",
+        "movsx r15d, ax",
+        "movsxd rdx, dword ptr [rdi + 40]",
+        "movsxd rcx, eax",
+        "mov rbx, rsp",
+        "mov r12, fs:[0]",
+        "mov r14d, [rip + {constant}]",
+        "cmp al, [rdi + 1]",
+        "pushfq",
+        "cmp ax, -1",
+        "pushfq",
+        "cmp eax, 0x7fffffff",
+        "pushfq",
+        "cmp rax, -1",
+        "pushfq",
+        "cmp byte ptr [rdi + 46], 1",
+        "pushfq",
+        "cmp word ptr [rdi + 44], -0x7fff",
+        "pushfq",
+        "cmp dword ptr [rdi + 40], r8d",
+        "pushfq",
+        "cmp qword ptr [rdi + 32], 127",
+        "pushfq",
+        "cmp r8, [rdi + 32]",
+        "pushfq",
+        "cmp ah, dl",
+        "pushfq",
+        "cmp spl, sil",
+        "pushfq",
+        "lea rsp, [rsp + 88]",
+        "ret",
+        constant = sym CONSTANT,
+    )
+}
+
+#[test]
+fn moves_and_comparisons() {
+    both(moves as *const (), [0, 0], &[]);
+}
+
 /// Scalar and packed SSE, x87, rounding, comparisons to flags.
 #[unsafe(naked)]
 extern "C" fn vectors() {

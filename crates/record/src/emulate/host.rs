@@ -35,6 +35,7 @@ use iced_x86::{
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use redmagic_tracee::regs::Gprs;
+use rustc_hash::FxHashMap;
 
 /// Bytes of code; stubs are about 350 bytes each. When it is full, all are dropped.
 const CODE_BYTES: usize = 4 << 20;
@@ -95,6 +96,8 @@ pub(crate) struct Host {
     writable: NonNull<u8>,
     used: usize,
     mask: u64,
+    /// Stubs by their instruction: where a memory operand is, is no part of it.
+    stubs: FxHashMap<Instruction, Stub>,
 }
 
 impl Host {
@@ -124,6 +127,7 @@ impl Host {
                 base: base.cast(),
                 writable: writable.cast(),
                 used: 0,
+                stubs: FxHashMap::default(),
                 mask: (u64::from(high) << 32 | u64::from(low)) & XSAVE_MASK,
             })
         }
@@ -224,6 +228,7 @@ impl Host {
     /// Forgets all stubs: none that was given out may be executed again.
     pub(crate) fn clear(&mut self) {
         self.used = 0;
+        self.stubs.clear();
     }
 
     /// Makes a stub for an instruction.
@@ -237,6 +242,9 @@ impl Host {
     fn assemble(&mut self, instruction: &Instruction) -> Result<Stub, Refused> {
         let vector = allowed(instruction)?;
         let (rewritten, substitute) = rewrite(instruction, self.data(SCRATCH) as u64)?;
+        if let Some(stub) = self.stubs.get(&rewritten) {
+            return Ok(*stub);
+        }
         let start = self.base.as_ptr() as u64 + self.used as u64;
         let mut code = Code64 {
             bytes: Vec::with_capacity(512),
@@ -286,11 +294,13 @@ impl Host {
             std::ptr::copy_nonoverlapping(code.bytes.as_ptr(), self.writable.as_ptr().add(entry), code.bytes.len())
         };
         self.used = (entry + code.bytes.len()).next_multiple_of(16);
-        Ok(Stub {
+        let stub = Stub {
             entry,
             substitute: substitute.map(|register| register.number() as u8),
             needs: needs(instruction),
-        })
+        };
+        self.stubs.insert(rewritten, stub);
+        Ok(stub)
     }
 }
 

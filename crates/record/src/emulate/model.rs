@@ -1,4 +1,6 @@
-//! Instructions that cannot be executed in a stub: those that move rip or rsp, string instructions, and those that do nothing.
+//! Instructions that cannot be executed in a stub: those that move rip or rsp, string instructions, and those that do nothing. And
+//! moves and comparisons of integers, which are half of all, so that most code needs few stubs: making one takes as long as
+//! executing ten.
 //!
 //! Each changes registers only at its end: a halt leaves rip at the instruction.
 
@@ -39,6 +41,10 @@ pub(super) enum Model {
     Return,
     Direction(bool),
     Text(Text),
+    /// From general registers, memory or an immediate to general registers or memory; true: with its sign.
+    Move(bool),
+    /// `cmp` of such operands.
+    Compare,
 }
 
 /// A string operation.
@@ -79,6 +85,9 @@ pub(super) fn of(instruction: &Instruction) -> Option<Result<Model, &'static str
         M::Cmpsb | M::Cmpsw | M::Cmpsq => Model::Text(Text::Compare),
         M::Cmpsd if instruction.is_string_instruction() => Model::Text(Text::Compare),
         M::Scasb | M::Scasw | M::Scasd | M::Scasq => Model::Text(Text::Scan),
+        M::Mov | M::Movzx if is_plain(instruction) => Model::Move(false),
+        M::Movsx | M::Movsxd if is_plain(instruction) => Model::Move(true),
+        M::Cmp if is_plain(instruction) => Model::Compare,
         M::Syscall => return Some(Err("a system call")),
         M::Jrcxz | M::Jecxz | M::Loop | M::Loope | M::Loopne => Model::JumpCx,
         _ if instruction.is_stack_instruction()
@@ -100,6 +109,44 @@ pub(super) fn of(instruction: &Instruction) -> Option<Result<Model, &'static str
     }))
 }
 
+/// Whether both operands are general registers (not `ah` and the like), memory or immediates.
+fn is_plain(instruction: &Instruction) -> bool {
+    let high = [Register::AH, Register::CH, Register::DH, Register::BH];
+    instruction.op_count() == 2
+        && (0..2).all(|i| match instruction.op_kind(i) {
+            OpKind::Register => {
+                let register = instruction.op_register(i);
+                register.is_gpr() && !high.contains(&register)
+            }
+            OpKind::Memory => true,
+            _ => i == 1 && instruction.try_immediate(i).is_ok(),
+        })
+}
+
+/// Bytes of an operand of a plain instruction; an immediate is as long as what it goes with.
+fn size(instruction: &Instruction, operand: u32) -> usize {
+    match instruction.op_kind(operand) {
+        OpKind::Register => instruction.op_register(operand).size(),
+        OpKind::Memory => instruction.memory_size().size(),
+        _ => size(instruction, 0),
+    }
+}
+
+/// The value of an operand of a plain instruction, without its sign.
+fn value(instruction: &Instruction, operand: u32, regs: &Gprs, pages: &mut Pages) -> Result<u64, Halt> {
+    let bytes = size(instruction, operand);
+    let value = match instruction.op_kind(operand) {
+        OpKind::Register => regs[instruction.op_register(operand).full_register().number()],
+        OpKind::Memory => {
+            let mut value = [0; 8];
+            pages.read(address(instruction, operand, regs)?, &mut value[..bytes])?;
+            u64::from_le_bytes(value)
+        }
+        _ => instruction.immediate(operand),
+    };
+    Ok(value & u64::MAX >> (64 - 8 * bytes))
+}
+
 /// Executes it: registers, memory and rip.
 pub(super) fn execute(model: Model, instruction: &Instruction, regs: &mut Gprs, pages: &mut Pages) -> Result<(), Halt> {
     let mut rip = instruction.next_ip();
@@ -108,6 +155,26 @@ pub(super) fn execute(model: Model, instruction: &Instruction, regs: &mut Gprs, 
         Model::Lea => {
             let value = address(instruction, 1, regs)?;
             set(regs, instruction.op0_register(), value);
+        }
+        Model::Move(signed) => {
+            let mut value = value(instruction, 1, regs, pages)?;
+            if signed {
+                let above = 64 - 8 * size(instruction, 1);
+                value = ((value << above) as i64 >> above) as u64;
+            }
+            match instruction.op0_kind() {
+                OpKind::Register => set(regs, instruction.op0_register(), value),
+                _ => pages.write(
+                    address(instruction, 0, regs)?,
+                    &value.to_le_bytes()[..size(instruction, 0)],
+                )?,
+            }
+        }
+        Model::Compare => {
+            let x = value(instruction, 0, regs, pages)?.to_le_bytes();
+            let y = value(instruction, 1, regs, pages)?.to_le_bytes();
+            let size = size(instruction, 0);
+            regs.rflags = compared(regs.rflags, &x[..size], &y[..size]);
         }
         Model::Push => {
             let value = match instruction.op0_kind() {
