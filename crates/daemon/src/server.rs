@@ -118,9 +118,6 @@ impl Server {
         let watch = Watch::start()?;
         let (woken, wake) = std::io::pipe()?;
         let (sender, events) = unbounded();
-        if let Err(error) = std::thread::Builder::new().name("warm".into()).spawn(warm::up) {
-            tracing::info!(%error, "the first trace will take a little longer");
-        }
         Ok(Server {
             settings,
             watch,
@@ -139,6 +136,13 @@ impl Server {
         })
     }
 
+    /// Makes in the background what the first trace would have to wait for.
+    pub fn warm_up(&self) {
+        if let Err(error) = std::thread::Builder::new().name("warm".into()).spawn(warm::up) {
+            tracing::info!(%error, "the first trace will take a little longer");
+        }
+    }
+
     /// Serves `main` and its children: they greet at `socket`.
     pub fn serve_process(&mut self, main: i32, pidfd: OwnedFd, socket: OwnedFd) {
         self.main = Some((main, pidfd));
@@ -153,6 +157,11 @@ impl Server {
         self.after = Some(after);
         let spawned = std::thread::Builder::new().name("later".into()).spawn(move || {
             let mut wanted = used(pid).unwrap_or_default() + after;
+            // Half-way: a program that is over by then should not share its processors with this.
+            if !wait_for(pid, wanted - after / 2) {
+                return;
+            }
+            warm::up();
             loop {
                 if !wait_for(pid, wanted) {
                     return;

@@ -90,7 +90,7 @@ params! {
     unroll: "REDMAGIC_UNROLL" = 4 in 1 ..= 64;
     /// Processor time in ms after which a program started by `redmagic run` gets its session: a shorter one is left alone.
     /// 0: at once, at its first call of the shim.
-    after: "REDMAGIC_AFTER" = 25 in 0 ..= 600_000;
+    after: "REDMAGIC_AFTER" = 40 in 0 ..= 600_000;
     /// Processor time in ms from the first trace to the first measurement of whether the traces pay; the next ones come each
     /// after twice as long. Traces that do not pay rest meanwhile. 0: never.
     payoff: "REDMAGIC_PAYOFF" = 200 in 0 ..= 600_000;
@@ -101,7 +101,7 @@ params! {
     /// are compared (for tests).
     recorder: "REDMAGIC_RECORDER" = 0 in 0 ..= 2;
     /// Longest emulation in ms; the thread waits meanwhile, and gives up after 10.
-    emulatetime: "REDMAGIC_EMULATETIME" = 3 in 1 ..= 9;
+    emulatetime: "REDMAGIC_EMULATETIME" = 2 in 1 ..= 9;
     /// Part of the target's run time that may go into recording, in percent.
     recordshare: "REDMAGIC_RECORDSHARE" = 5 in 0 ..= 100;
     /// Recording time in ms that is free of that limit.

@@ -177,8 +177,9 @@ fn serve(pid: i32, socket: Option<String>, outputs: &Outputs, ready: &mut Ready)
     let name = socket.unwrap_or_else(|| attach::private_name("greet"));
     let socket = attach::listener(&name).context("no socket for the program")?;
     server.serve_process(pid, pidfd, socket);
-    if let Some(after) = after {
-        server.come_after(after);
+    match after {
+        Some(after) => server.come_after(after),
+        None => server.warm_up(),
     }
     ready.say(&format!("ok {name}"));
     server.run().context("redmagicd failed")
@@ -189,6 +190,7 @@ fn serve_attached(pid: i32, outputs: &Outputs, attached: impl FnOnce()) -> anyho
     let params = settings.params.clone();
     let save = settings.save_recordings.clone();
     let mut server = Server::new(settings).context("redmagicd could not start")?;
+    server.warm_up();
     let session = attach::attach(pid, &params, save)?;
     server.serve_session(session);
     attached();
