@@ -230,6 +230,9 @@ fn open_checked(path: &str, inode: Option<u64>) -> Result<Vec<u8>, String> {
     if bytes != *b"\x7fELF" {
         return Err("no ELF file".into());
     }
+    // One byte more than there should be, so that the end is found without growing.
+    let rest = metadata.len().saturating_sub(bytes.len() as u64);
+    bytes.reserve_exact(rest as usize + 1);
     file.take(MAX_FILE).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
     Ok(bytes)
 }

@@ -96,8 +96,8 @@ pub(crate) struct Host {
     writable: NonNull<u8>,
     used: usize,
     mask: u64,
-    /// Stubs by their instruction: where a memory operand is, is no part of it.
-    stubs: FxHashMap<Instruction, Stub>,
+    /// Stubs by their instruction (where a memory operand is, is no part of it) and by what stands in for rsp.
+    stubs: FxHashMap<(Instruction, Option<Register>), Stub>,
 }
 
 impl Host {
@@ -242,7 +242,7 @@ impl Host {
     fn assemble(&mut self, instruction: &Instruction) -> Result<Stub, Refused> {
         let vector = allowed(instruction)?;
         let (rewritten, substitute) = rewrite(instruction, self.data(SCRATCH) as u64)?;
-        if let Some(stub) = self.stubs.get(&rewritten) {
+        if let Some(stub) = self.stubs.get(&(rewritten, substitute)) {
             return Ok(*stub);
         }
         let start = self.base.as_ptr() as u64 + self.used as u64;
@@ -299,7 +299,7 @@ impl Host {
             substitute: substitute.map(|register| register.number() as u8),
             needs: needs(instruction),
         };
-        self.stubs.insert(rewritten, stub);
+        self.stubs.insert((rewritten, substitute), stub);
         Ok(stub)
     }
 }
