@@ -298,6 +298,14 @@ mod tests {
     }
 
     #[test]
+    fn nothing_rests_on_a_rough_answer() {
+        let rough = samples(PHASES, 0.8, 1.99);
+        assert!(fit::fit(&rough).error > ROUGH);
+        assert_eq!(verdict(&rough, 100.0), Some(Verdict::Pays));
+        assert_eq!(verdict(&samples(PHASES, 0.8, 0.05), 100.0), Some(Verdict::DoesNot));
+    }
+
+    #[test]
     fn nothing_is_said_of_loops_that_are_not_counted() {
         let mut with_short = samples(PHASES, 0.5, 0.05);
         for sample in with_short.iter_mut().filter(|sample| sample.with) {

@@ -1,8 +1,8 @@
 //! The code cache: the daemon's side of the code and entries regions.
 //!
-//! Code grows from the front of the region, and stubs, which are rarely run, from the end of its first quarter. Data (constants, slots) is taken from the back in chunks, and grows from the
-//! front of each, so that it is known where both will be before their sizes are. Both
-//! are only ever appended, at addresses that no thread has executed or read; what is
+//! Code grows from the front of the region, and stubs, which are rarely run, from the end of its first quarter. Data
+//! (constants, slots) are taken from the back in chunks, and grow from the front of each, so that it is known where all
+//! will be before their sizes are. They are only ever appended, at addresses that no thread has executed or read; what is
 //! replaced becomes unreachable and stays, since some thread may still be in it. When
 //! the two meet, the cache is full and says so.
 

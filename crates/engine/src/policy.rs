@@ -12,10 +12,11 @@
 //!   function, its own entry ends every recording at once.
 //! * A function that a trace has called, as a call that it keeps, is recorded up to its return: generated code changes,
 //!   and means nothing without what its trace has put elsewhere.
-//! * A loop that goes on in an inner activation of its interpreter (a generator that walks a tree, and delegates to itself) is
-//!   recorded for one activation, and so is a function that calls itself that way: what leads to the inner one is kept as a call, and
-//!   the recording ends where the activation returns. (A loop that does not come round before is given up.) Otherwise the native frames of all would be on the stack, and the processor mispredicts each return
-//!   from a call that it has not seen.
+//! * A loop that goes on in an inner activation of its interpreter (a generator that walks a tree, and delegates to itself)
+//!   is recorded for one activation, and so is a function that calls itself that way: what leads to the inner one is kept
+//!   as a call, and the recording ends where the activation returns. (A loop that does not come round before is given up.)
+//!   Otherwise the native frames of all would be on the stack, and the processor mispredicts each return from a call that
+//!   it has not seen.
 //! * A recording that came to be too long is made anew, and then ends at an anchor about half-way, whether that has a
 //!   trace or not.
 //! * Native calls inside the interpreter's image are followed; others, and functions that
@@ -64,8 +65,8 @@ pub struct Functions {
     pub residual: HashSet<u64>,
     /// Recordings end at these anchors, since those that went on were too long.
     pub ends: HashSet<AnchorKey>,
-    /// In the trees of these roots, functions whose calls are kept as calls, since they lead to inner activations of the interpreter that come
-    /// to the same loops.
+    /// In the trees of these roots, functions whose calls are kept as calls, since they lead to inner activations of the
+    /// interpreter that come to the same loops.
     pub nesting: HashMap<AnchorKey, HashSet<u64>>,
 }
 

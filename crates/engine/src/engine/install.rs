@@ -271,6 +271,7 @@ impl Engine {
         self.check_tree(job, root)?;
         if let (End::Stopped { reason, .. }, Some(operations)) = (&recording.end, code.operations)
             && *reason == ACTIVATION_LEFT
+            && matches!(job.origin, Origin::Root(_))
             && operations + ENTERING > recording.steps.len()
         {
             let instructions = recording.steps.len();
