@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
@@ -216,6 +217,15 @@ impl Server {
                             // A child that dies as soon as it is forked is nothing to warn of, nor is a program that was
                             // late for its greeting and has been attached to meanwhile.
                             Err(error @ HandshakeError::Refused(Refusal::NoProcess(_) | Refusal::Attached(_))) => {
+                                tracing::info!(%error, "no session");
+                            }
+                            // The same, a moment later: what is in the way is what was mapped by attaching.
+                            Err(
+                                error @ HandshakeError::NotMapped {
+                                    pid,
+                                    errno: Errno::EEXIST,
+                                },
+                            ) if self.sessions.contains_key(&pid) => {
                                 tracing::info!(%error, "no session");
                             }
                             Err(error) => tracing::warn!(%error, "no session"),
