@@ -222,7 +222,6 @@ pub fn asm(recording: &Recording, passes: &[&str]) -> anyhow::Result<String> {
     // Calls of the original code are out of reach of this address: they are shown as if it were there.
     let near = Environment {
         base: end_ip(recording) & !0xfff,
-        cold_base: None,
         data_base: (end_ip(recording) & !0xfff) + 0x40_0000,
         exits: ExitEnvironment {
             counters: (end_ip(recording) & !0xfff) + 0x50_0000,

@@ -214,20 +214,7 @@ impl Server {
                         self.greeted -= 1;
                         match result {
                             Ok(session) => self.start(session),
-                            // A child that dies as soon as it is forked is nothing to warn of, nor is a program that was
-                            // late for its greeting and has been attached to meanwhile.
-                            Err(error @ HandshakeError::Refused(Refusal::NoProcess(_) | Refusal::Attached(_))) => {
-                                tracing::info!(%error, "no session");
-                            }
-                            // The same, a moment later: what is in the way is what was mapped by attaching.
-                            Err(
-                                error @ HandshakeError::NotMapped {
-                                    pid,
-                                    errno: Errno::EEXIST,
-                                },
-                            ) if self.sessions.contains_key(&pid) => {
-                                tracing::info!(%error, "no session");
-                            }
+                            Err(error) if self.is_no_matter(&error) => tracing::info!(%error, "no session"),
                             Err(error) => tracing::warn!(%error, "no session"),
                         }
                     }
@@ -307,6 +294,16 @@ impl Server {
         match spawned {
             Ok(_) => self.greeted += 1,
             Err(error) => tracing::warn!(%error, "no thread for a handshake"),
+        }
+    }
+
+    /// A child that dies as soon as it is forked is nothing to warn of, nor is a program that was late for its greeting and
+    /// has been attached to meanwhile: then it is refused, or what attaching has mapped is in its way.
+    fn is_no_matter(&self, error: &HandshakeError) -> bool {
+        match error {
+            HandshakeError::Refused(Refusal::NoProcess(_) | Refusal::Attached(_)) => true,
+            HandshakeError::NotMapped { pid, errno } => *errno == Errno::EEXIST && self.sessions.contains_key(pid),
+            _ => false,
         }
     }
 

@@ -92,6 +92,12 @@ impl Free {
         }
     }
 
+    /// So many words of data were put at this offset.
+    fn take_data(&mut self, at: usize, words: usize) {
+        (self.back, self.data_end) = self.around(at);
+        self.data = at + words * 8;
+    }
+
     fn all(len: usize) -> Free {
         let middle = (len / HOT).next_multiple_of(4096).max(CODE_START);
         Free {
@@ -233,7 +239,6 @@ impl CodeCache {
     pub fn install(&mut self, room: Room, code: &[u8], hot: usize, data: &[u64]) {
         let offset = |address: u64| (address - self.base) as usize;
         let data_at = offset(room.data);
-        let (back, data_end) = self.free.around(data_at);
         assert!(data_at < self.free.back || data_at >= self.free.data);
         assert!(self.space().fits(room, hot, code.len() - hot, data.len()));
         let parts = match room.cold {
@@ -247,14 +252,9 @@ impl CodeCache {
         for (at, bytes) in parts {
             self.code.write(at, bytes);
         }
-        self.free = Free {
-            front: parts[0].0 + parts[0].1.len(),
-            cold: parts[1].0 + parts[1].1.len(),
-            middle: self.free.middle,
-            back,
-            data: data_at + data.len() * 8,
-            data_end,
-        };
+        self.free.front = parts[0].0 + parts[0].1.len();
+        self.free.cold = parts[1].0 + parts[1].1.len();
+        self.free.take_data(data_at, data.len());
     }
 
     /// A new slot that holds `value`; gives the target's address of it.
@@ -263,14 +263,7 @@ impl CodeCache {
     /// [`CacheError::Full`].
     pub fn new_slot(&mut self, value: u64) -> Result<u64, CacheError> {
         let room = self.room(0, 1)?;
-        let at = (room.data - self.base) as usize;
-        let (back, data_end) = self.free.around(at);
-        self.free = Free {
-            back,
-            data: at + 8,
-            data_end,
-            ..self.free
-        };
+        self.free.take_data((room.data - self.base) as usize, 1);
         self.set_slot(room.data, value);
         Ok(room.data)
     }

@@ -122,7 +122,7 @@ pub struct Stretch {
     pub origin: u64,
 }
 
-/// What the code of an optimised trace is for, by offset from `base`. `lines` are those of the emitter: addresses with the
+/// What the code of an optimised trace is for, by [`Place::offset`]. `lines` are those of the emitter: addresses with the
 /// operation that the code is for; those after the line of the end belong to stubs.
 pub fn purposes(trace: &Trace, place: &Place, lines: &[(u64, u32)]) -> Vec<Stretch> {
     let classes = classes(trace);

@@ -51,8 +51,11 @@ const LEFT: u64 = 3;
 /// Instructions that are worth a trace of their own, where nothing but a return follows.
 const WORTH_ENDING: u64 = 8;
 
-/// Instructions of one activation that are worth entering a trace and leaving it. (Generators that walk a tree: 112 take as long as
-/// they do without.)
+/// What entering a trace through the shim and leaving it costs, in instructions.
+pub const ENTERING: usize = 60;
+
+/// Instructions of one activation that it is worth compiling a trace of, to see whether it saves [`ENTERING`]. (Generators that
+/// walk a tree: 112 take as long as they do without.)
 const WORTH_ENTERING: u64 = 200;
 
 /// How far apart two loops of one function may be: ids are addresses in its bytecode, as a rule.
@@ -255,9 +258,7 @@ impl<'a, W: World> Policy<'a, W> {
         self.lessons.passed.push((self.instructions, key));
         ShimAction::Skip { result: 0 }
     }
-}
 
-impl<W: World> Policy<'_, W> {
     /// A loop was met with `first` calls open, and is met again with `now`. If that is in an inner activation, the call that leads
     /// there is kept from now on.
     fn nests(&mut self, first: usize, now: usize) -> Option<ShimAction> {
@@ -266,9 +267,9 @@ impl<W: World> Policy<'_, W> {
         Some(ShimAction::Abort(Abort::Nesting))
     }
 
-    /// Whether loops of this tree go on in inner activations.
-    fn is_nesting(&self) -> bool {
-        self.functions.nesting.contains_key(&self.root)
+    /// Functions whose calls are kept in this tree, if loops of it go on in inner activations.
+    fn nesting(&self) -> Option<&HashSet<u64>> {
+        self.functions.nesting.get(&self.root)
     }
 }
 
@@ -294,11 +295,7 @@ impl<W: World> Guide for Policy<'_, W> {
         }
         if !site.in_own_image
             || self.functions.residual.contains(&site.resolved)
-            || self
-                .functions
-                .nesting
-                .get(&self.root)
-                .is_some_and(|kept| kept.contains(&site.resolved))
+            || self.nesting().is_some_and(|kept| kept.contains(&site.resolved))
             || u64::from(site.depth) >= self.params.maxdepth
         {
             return CallAction::Residual;
@@ -343,13 +340,13 @@ impl<W: World> Guide for Policy<'_, W> {
     fn on_return(&mut self, target: u64) -> Flow {
         let ends = if self.places.code.contains(&target) {
             CALLED_BY_TRACE
-        } else if self.is_nesting() && self.left == 0 {
+        } else if self.nesting().is_some() && self.left == 0 {
             ACTIVATION_LEFT
         } else {
             return Flow::Continue;
         };
-        let is_loop = matches!(self.origin, Origin::Root(_)) && self.root_api != ApiFn::FunctionEntry;
         let is_root = matches!(self.origin, Origin::Root(_));
+        let is_loop = is_root && self.root_api != ApiFn::FunctionEntry;
         let worth = if is_root && ends == ACTIVATION_LEFT {
             WORTH_ENTERING
         } else {

@@ -214,11 +214,8 @@ impl<'a> Cx<'a> {
     }
 
     /// What stands for a value: a constant or older value that a guard has shown it to equal.
-    pub fn canonical(&self, mut value: Value) -> Value {
-        while let Some(other) = self.equal.get(value) {
-            value = other;
-        }
-        value
+    pub fn canonical(&self, value: Value) -> Value {
+        self.equal.canonical(value)
     }
 
     /// The same for a part of an address, which may be absent.
@@ -427,7 +424,7 @@ impl<'a> Cx<'a> {
         &mut self,
         trace: &Trace,
         index: usize,
-        map: &dyn Fn(&mut Builder, Value) -> Value,
+        map: &dyn Fn(Value) -> Value,
         snapshot: &dyn Fn(&mut Cx<'_>, &Snapshot) -> Snapshot,
         seen: Option<u128>,
     ) -> Result<Value, Failed> {
@@ -435,7 +432,7 @@ impl<'a> Cx<'a> {
         let mut op = trace.ops[index];
         for arg in &mut op.args {
             if !arg.is_none() {
-                *arg = map(&mut self.b, *arg);
+                *arg = map(*arg);
             }
         }
         if let Some(old) = op.snapshot() {
@@ -452,8 +449,7 @@ impl<'a> Cx<'a> {
         if op.code == Opcode::Native {
             let mut native = trace.natives[op.aux as usize].clone();
             for value in native.values_mut() {
-                *value = map(&mut self.b, *value);
-                *value = self.canonical(*value);
+                *value = self.canonical(map(*value));
             }
             // The builder has no way to add a native without its operation.
             self.checkpoint = None;
@@ -505,7 +501,7 @@ impl<'a> Cx<'a> {
                 values.push(value);
                 continue;
             }
-            let map = |_: &mut Builder, value: Value| known(&values, value);
+            let map = |value: Value| known(&values, value);
             let snapshot = |cx: &mut Cx<'_>, old: &Snapshot| {
                 let mut new = old.clone();
                 for (_, value) in &mut new.regs {

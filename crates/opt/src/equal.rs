@@ -7,9 +7,17 @@ use redmagic_ir::Value;
 pub struct Equal(Vec<Value>);
 
 impl Equal {
-    /// What stands for a value, if something does.
+    /// What stands for a value in the end; itself if nothing does.
     #[inline]
-    pub fn get(&self, value: Value) -> Option<Value> {
+    pub fn canonical(&self, mut value: Value) -> Value {
+        while let Some(other) = self.get(value) {
+            value = other;
+        }
+        value
+    }
+
+    #[inline]
+    fn get(&self, value: Value) -> Option<Value> {
         let other = *self.0.get(value.as_op()?)?;
         (!other.is_none()).then_some(other)
     }

@@ -206,7 +206,7 @@ fn feed_body(straight: &Trace, end: &Snapshot, from: &Snapshot, cx: &mut Cx<'_>)
         let value = cx.feed_from(
             straight,
             index,
-            &|_: &mut Builder, value| copy(&copies, value),
+            &|value| copy(&copies, value),
             &|cx: &mut Cx<'_>, old: &Snapshot| second_snapshot(cx, old, from, &|value| copy(&copies, value)),
             seen,
         )?;
@@ -342,10 +342,8 @@ fn assemble(
         .used_at_head()
         .into_iter()
         .filter_map(|(place, value)| {
-            let held = |mut value: Value| {
-                while let Some(other) = at_head.get(value) {
-                    value = other;
-                }
+            let held = |value: Value| {
+                let value = at_head.canonical(value);
                 let stays = value.as_op().is_none() || cx.canonical(body.copy(value)) == value;
                 (stays || phis.contains_key(&value)).then(|| map(value))
             };

@@ -1,9 +1,5 @@
 //! `redmagicd`: the daemon, and `redmagicd attach PID` to start one for a running process.
 
-/// Compiling is allocation: glibc takes a sixth of its time for that.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
@@ -20,6 +16,10 @@ use redmagic_daemon::attach;
 use redmagic_daemon::server::{self, Server, Settings};
 use redmagic_engine::Params;
 use redmagic_tracee::process;
+
+/// Compiling is allocation: glibc takes a sixth of its time for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The daemon of Redmagic.
 #[derive(Parser)]

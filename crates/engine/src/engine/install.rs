@@ -22,13 +22,10 @@ use crate::graph::{
 };
 use crate::notes::{self, Notes, Purpose, Stretch};
 use crate::params::Params;
-use crate::policy::ACTIVATION_LEFT;
+use crate::policy::{ACTIVATION_LEFT, ENTERING};
 use crate::registry::{ConstantRange, Declarations};
 use crate::timing::{Laps, Stages};
 use crate::{optimise, plan};
-
-/// What entering a trace through the shim and leaving it costs, in instructions.
-const ENTERING: usize = 60;
 
 /// What becomes of a recording at first.
 #[derive(Debug)]

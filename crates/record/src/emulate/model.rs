@@ -178,8 +178,7 @@ pub(super) fn execute(model: Model, instruction: &Instruction, regs: &mut Gprs, 
         }
         Model::Push => {
             let value = match instruction.op0_kind() {
-                OpKind::Register => regs[instruction.op0_register().number()],
-                OpKind::Memory => pages.read_u64(address(instruction, 0, regs)?)?,
+                OpKind::Register | OpKind::Memory => value(instruction, 0, regs, pages)?,
                 _ => instruction.immediate(0),
             };
             push(regs, pages, value)?;
