@@ -263,7 +263,7 @@ mod tests {
     fn calls_within_an_image_hand_over_all_registers() {
         let call = |target: u64| {
             let near = inst(0x1000, &[0xff, 0xd0], target);
-            recording(vec![Step::Residual(Residual {
+            recording(vec![Step::from(Residual {
                 call: near,
                 target,
                 return_address: 0x1002,
@@ -280,7 +280,7 @@ mod tests {
     fn short_blocks_are_filled_and_copied_in_place_of_a_call() {
         let call = |function: LibraryFn, length: u64| {
             let near = inst(0x1000, &[0xe8, 0xfb, 0x07, 0, 0], 0x1800);
-            text(&recording(vec![Step::Residual(Residual {
+            text(&recording(vec![Step::from(Residual {
                 call: near,
                 target: 0x9800,
                 return_address: 0x1005,
@@ -302,7 +302,7 @@ mod tests {
     fn what_is_not_known_ends_the_trace() {
         let mut gap = recording(vec![
             Step::Inst(inst(0x1000, &[0x90], 0x1001)),
-            Step::Native(NativeRegion {
+            Step::from(NativeRegion {
                 start_ip: 0x1001,
                 resume_ip: 0x1010,
                 after: RegisterFile::default(),
@@ -330,7 +330,7 @@ mod tests {
             "step 0, at 0x1000: the instruction does not go where it went"
         );
         let call = |bytes: &[u8], api| {
-            Step::Shim(ShimCall {
+            Step::from(ShimCall {
                 call: inst(0x1000, bytes, 0x1800),
                 api: Api(api),
                 args: [0, 0],

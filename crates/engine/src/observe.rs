@@ -9,7 +9,7 @@ use redmagic_ir::{Abi, Opcode, Reg, Trace, Value};
 use redmagic_opt::forward::memory::{Place, place};
 use redmagic_opt::graft::Grafted;
 use redmagic_record::recording::{
-    AccessKind, LibraryCall, LibraryFn, MemAccess, Recording, RegisterFile, Residual, ShimExecution, Step,
+    AccessKind, LibraryCall, LibraryFn, MemAccess, Recording, RegisterFile, ShimExecution, Step,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -108,13 +108,13 @@ impl Recorded {
         for step in &recording.steps {
             let (inst, after) = match step {
                 Step::Inst(inst) => (inst, None),
-                Step::Residual(Residual {
-                    library: Some(call), ..
-                }) if lift::effect(call).is_some() => {
-                    model.library(call);
-                    continue;
-                }
-                Step::Residual(residual) => (&residual.call, Some(&residual.after)),
+                Step::Residual(residual) => match &residual.library {
+                    Some(call) if lift::effect(call).is_some() => {
+                        model.library(call);
+                        continue;
+                    }
+                    _ => (&residual.call, Some(&residual.after)),
+                },
                 Step::Shim(call) => match &call.action {
                     ShimExecution::Executed(after) => (&call.call, Some(&**after)),
                     ShimExecution::Skipped => (&call.call, None),

@@ -274,7 +274,7 @@ fn a_kept_call_may_end_constant_memory_and_keeps_only_what_the_abi_says() {
     let Step::Inst(call) = inst(ip, &[0xe8, 0, 0x10, 0, 0], ip + 5 + 0x1000) else {
         unreachable!()
     };
-    all.push(Step::Residual(Residual {
+    all.push(Step::from(Residual {
         target: call.next_ip,
         call,
         return_address: ip + 5,

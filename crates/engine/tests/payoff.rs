@@ -78,7 +78,7 @@ fn what_traces_pass_unseen_is_not_counted() {
     let Step::Inst(call) = inst(job.ip, &[0xe8, 0, 0, 0, 0], job.ip + 5) else {
         unreachable!()
     };
-    let inlined = Step::Shim(ShimCall {
+    let inlined = Step::from(ShimCall {
         call,
         api: Api(ApiFn::FunctionEntry as u8),
         args: [key(5).id, 0],

@@ -103,7 +103,7 @@ fn a_disabled_region_runs_natively_from_its_own_call() {
         resume_ip: TEXT + 0x80,
         after: RegisterFile::default(),
     };
-    let ops = planned(vec![Step::Native(region)]).unwrap();
+    let ops = planned(vec![Step::from(region)]).unwrap();
     assert_eq!(
         ops,
         [Op::Disabled {

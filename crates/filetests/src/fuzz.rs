@@ -127,7 +127,7 @@ pub fn sample() -> Recording {
         }],
     };
     let shim = |ip, api: ApiFn, return_address, action| {
-        Step::Shim(ShimCall {
+        Step::from(ShimCall {
             call: inst(ip, &[0xe8, 0, 1, 0, 0], ip + 0x105),
             api: Api(api as u8),
             args: [7, 8],
@@ -164,7 +164,7 @@ pub fn sample() -> Recording {
             Step::Inst(inst(0x100b, &[0x75, 0x10], 0x101d)),
             Step::Inst(inst(0x101d, &[0xff, 0xe2], 0x1100)),
             Step::Inst(inst(0x1100, &[0xf3, 0xa4], 0x1102)),
-            Step::Residual(Residual {
+            Step::from(Residual {
                 call: inst(0x1102, &[0xff, 0xd0], 0x9010),
                 target: 0x9010,
                 return_address: 0x1104,
@@ -182,7 +182,7 @@ pub fn sample() -> Recording {
                 ShimExecution::Executed(Box::new(registers.clone())),
             ),
             Step::Inst(inst(0x110e, &[0x0f, 0xa2], 0x1110)),
-            Step::Native(NativeRegion {
+            Step::from(NativeRegion {
                 start_ip: 0x1110,
                 resume_ip: 0x1120,
                 after: registers,

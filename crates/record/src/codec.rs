@@ -275,7 +275,7 @@ mod tests {
             start: registers.clone(),
             steps: vec![
                 Step::Inst(inst.clone()),
-                Step::Residual(Residual {
+                Step::from(Residual {
                     call: inst.clone(),
                     target: 5,
                     return_address: 6,
@@ -285,9 +285,9 @@ mod tests {
                         args: [1, 0, 16],
                     }),
                 }),
-                Step::Shim(shim(ShimExecution::Skipped)),
-                Step::Shim(shim(ShimExecution::Executed(Box::new(registers.clone())))),
-                Step::Native(NativeRegion {
+                Step::from(shim(ShimExecution::Skipped)),
+                Step::from(shim(ShimExecution::Executed(Box::new(registers.clone())))),
+                Step::from(NativeRegion {
                     start_ip: 1,
                     resume_ip: 2,
                     after: registers,

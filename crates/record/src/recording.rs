@@ -157,11 +157,31 @@ pub enum Step {
     /// An instruction.
     Inst(Inst),
     /// A call that ran natively.
-    Residual(Residual),
+    Residual(Box<Residual>),
     /// A call of the C API.
-    Shim(ShimCall),
+    Shim(Box<ShimCall>),
     /// From temp_disable to temp_enable, which ran natively.
-    Native(NativeRegion),
+    Native(Box<NativeRegion>),
+}
+
+// Nearly all steps are instructions, and there are thousands of them: the others do not make them larger.
+
+impl From<Residual> for Step {
+    fn from(residual: Residual) -> Step {
+        Step::Residual(Box::new(residual))
+    }
+}
+
+impl From<ShimCall> for Step {
+    fn from(call: ShimCall) -> Step {
+        Step::Shim(Box::new(call))
+    }
+}
+
+impl From<NativeRegion> for Step {
+    fn from(region: NativeRegion) -> Step {
+        Step::Native(Box::new(region))
+    }
 }
 
 impl Step {

@@ -206,7 +206,7 @@ pub fn loop_recording(key: AnchorKey) -> Recording {
 }
 
 pub fn shim(api: ApiFn, ip: u64, args: [u64; 2], result: u64) -> Step {
-    Step::Shim(ShimCall {
+    Step::from(ShimCall {
         call: Inst {
             ip,
             bytes: InstBytes::new(&[0xe8, 0, 0, 0, 0]).unwrap(),

@@ -29,7 +29,7 @@ use smallvec::SmallVec;
 
 use self::host::{Host, Stub};
 use self::model::Model;
-use self::pages::{Pages, Unreadable};
+use self::pages::{Habits, Pages, Unreadable};
 use crate::abort::{Abort, Aborted};
 use crate::guide::Guide;
 use crate::native::{Fail, Names};
@@ -141,6 +141,7 @@ pub struct Emulator {
     factory: InstructionInfoFactory,
     prepared: Vec<Prepared>,
     numbers: FxHashMap<u64, u32>,
+    habits: Habits,
 }
 
 impl Emulator {
@@ -154,6 +155,7 @@ impl Emulator {
             factory: InstructionInfoFactory::new(),
             prepared: Vec::new(),
             numbers: FxHashMap::default(),
+            habits: Habits::default(),
         })
     }
 
@@ -178,9 +180,10 @@ impl Emulator {
             let ip = start.regs.rip;
             return (Emulated::NeedsReal { reason, ip }, Stats::default());
         }
+        let habits = std::mem::take(&mut self.habits);
         let machine = Run {
             emulator: self,
-            pages: Pages::new(Memory::new(start.pid)),
+            pages: Pages::new(Memory::new(start.pid), habits),
             regs: start.regs,
             instructions: 0,
             deadline: begin + limits.max_time,
@@ -190,14 +193,21 @@ impl Emulator {
         let first = recorder.machine.file();
         let ended = recorder.run();
         let Recorder { machine, steps, .. } = recorder;
+        let Run {
+            pages,
+            regs,
+            instructions,
+            ..
+        } = machine;
         let stats = Stats {
-            instructions: machine.instructions,
-            pages: machine.pages.len(),
+            instructions,
+            pages: pages.len(),
             time: begin.elapsed(),
         };
+        self.habits = pages.finish();
         let aborted = |fail: Fail| Aborted {
             reason: fail.reason,
-            ip: machine.regs.rip,
+            ip: regs.rip,
             steps: steps.len(),
             detail: fail.detail,
             signals: 0,
@@ -222,7 +232,7 @@ impl Emulator {
             Err(Halt::Fail(fail)) => Err(aborted(fail)),
             Err(Halt::Late) => Err(aborted(Abort::TooSlow.into())),
             Err(Halt::NeedsReal(reason)) => {
-                let ip = machine.regs.rip;
+                let ip = regs.rip;
                 return (Emulated::NeedsReal { reason, ip }, stats);
             }
         };

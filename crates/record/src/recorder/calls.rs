@@ -156,7 +156,7 @@ impl<M: Machine> Recorder<'_, M> {
         let call = inst(fetched, site.target, mem);
         self.machine.run_until((site.return_address, site.rsp), CALL)?;
         let after = self.machine.register_file()?;
-        self.steps.push(Step::Residual(Residual {
+        self.steps.push(Step::from(Residual {
             call,
             target: site.resolved,
             return_address: site.return_address,
@@ -204,7 +204,7 @@ impl<M: Machine> Recorder<'_, M> {
         }
         self.steps.truncate(to_api.step);
         let shim_call = |result, action| {
-            Step::Shim(ShimCall {
+            Step::from(ShimCall {
                 call: call.clone(),
                 api,
                 args,
@@ -239,7 +239,7 @@ impl<M: Machine> Recorder<'_, M> {
             ShimAction::NativeUntil { enter, leave } => {
                 let resume_ip = self.machine.run_region(enter, leave)?;
                 let after = self.machine.register_file()?;
-                self.steps.push(Step::Native(NativeRegion {
+                self.steps.push(Step::from(NativeRegion {
                     start_ip: call.ip,
                     resume_ip,
                     after,
