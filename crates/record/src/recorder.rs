@@ -129,6 +129,9 @@ struct ToApi {
     tail: bool,
 }
 
+/// Room that a recording begins with.
+const USUAL_STEPS: usize = 2048;
+
 /// One recording.
 pub(crate) struct Recorder<'a, M> {
     pub(crate) machine: M,
@@ -150,7 +153,7 @@ impl<'a, M: Machine> Recorder<'a, M> {
     pub(crate) fn new(machine: M, ctx: &'a Ctx<'a>, guide: &'a mut dyn Guide, max_steps: usize) -> Self {
         Recorder {
             machine,
-            steps: Vec::new(),
+            steps: Vec::with_capacity(max_steps.min(USUAL_STEPS)),
             ctx,
             guide,
             max_steps,
