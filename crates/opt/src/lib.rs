@@ -29,9 +29,8 @@ pub mod sink;
 pub use cx::{Constant, ConstantMemory, Cx, Failed, Input};
 
 use dce::Renumbered;
-use forward::memory::{Extents, Facts, Lasting};
+use forward::memory::{Extents, Facts, Lasting, Verdict};
 use redmagic_ir::{End, Trace};
-use rustc_hash::FxHashSet;
 
 /// A pass over the whole trace, after the forward chain.
 type Backward = fn(Trace, &Facts) -> (Trace, Renumbered);
@@ -108,29 +107,29 @@ pub fn optimize_with(
     };
     let mut loops = peels && matches!(trace.end, End::Repeat { .. }) && peel::possible(trace);
     // Guards against overlap: with all of them, to see how far the accesses to each root reach and which are of use.
-    let begin = |loops: bool, denied: FxHashSet<(u64, u64)>, extents: Extents| {
+    let begin = |loops: bool, verdict: Verdict, extents: Extents| {
         let mut cx = Cx::new(&chain, input);
-        cx.memory.denied = Some(denied);
+        cx.memory.verdict = Some(verdict);
         cx.memory.straight = !loops;
         cx.memory.extents = extents;
         let straight = cx.feed_trace(trace)?;
         Ok((cx, straight))
     };
-    let (mut trial, mut straight) = begin(loops, FxHashSet::default(), Extents::default())?;
+    let (mut trial, mut straight) = begin(loops, Verdict::default(), Extents::default())?;
     if loops && peel::moves_stack(&straight, &trial) {
         loops = false;
-        (trial, straight) = begin(loops, FxHashSet::default(), Extents::default())?;
+        (trial, straight) = begin(loops, Verdict::default(), Extents::default())?;
     }
     let mut extents = Extents::of_fed(&straight, &trial.observed);
-    let mut denied = trial.memory.useless();
+    let mut verdict = trial.memory.judge();
     if loops {
-        let (mut trial, straight) = begin(loops, FxHashSet::default(), extents.clone())?;
+        let (mut trial, straight) = begin(loops, Verdict::default(), extents.clone())?;
         if peel::peel(&straight, &mut trial).is_ok() {
-            denied = trial.memory.useless();
+            verdict = trial.memory.judge();
             extents = Extents::of_fed(trial.b.trace(), &trial.observed);
         }
     }
-    let (mut cx, straight) = begin(loops, denied, extents)?;
+    let (mut cx, straight) = begin(loops, verdict, extents)?;
     let straight_facts = cx.memory.facts.clone();
     note("forward", &straight);
     let mut out = if loops {

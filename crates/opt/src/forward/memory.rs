@@ -23,6 +23,7 @@ pub(crate) use across::{depth, drop_below, forget, leave_frames};
 pub use apart::Extents;
 use apart::apart;
 pub(crate) use apart::{Span, compare};
+pub(crate) use worth::Verdict;
 
 use redmagic_ir::opcode::Effects;
 use redmagic_ir::{MemFlags, Op, Opcode as O, Reg, Trace, Type, Value};
@@ -105,8 +106,8 @@ pub struct MemoryState {
     pub(crate) facts: Facts,
     /// What they cost, and are good for.
     worth: worth::Worth,
-    /// Pairs of roots that are not worth a guard; `None`: none is.
-    pub(crate) denied: Option<FxHashSet<(u64, u64)>>,
+    /// What a trial has shown of guards; `None`: none is worth it.
+    pub(crate) verdict: Option<Verdict>,
     /// Indices that guards have shown to be below a limit.
     bounds: Vec<apart::Bound>,
     /// What a finished loop relies on at its head, in terms of the finished loop.
@@ -342,9 +343,9 @@ impl MemoryState {
             .map(|known| known.value)
     }
 
-    /// The pairs of roots whose guards cost more than they save.
-    pub(crate) fn useless(&self) -> FxHashSet<(u64, u64)> {
-        self.worth.useless()
+    /// Which guards against overlap were worth it.
+    pub(crate) fn judge(&self) -> Verdict {
+        self.worth.verdict()
     }
 
     /// The copy of a guard of the first iteration was put into the loop.
@@ -491,9 +492,7 @@ fn load(cx: &mut Cx<'_>, mut op: Op, seen: Option<u128>) -> Step {
         op.imm = MemFlags(op.imm).unwritten().0;
     }
     let step = known_load(cx, op, place, seen);
-    // In a loop more is stored in the next turn, and guards cost more.
     if let Step::Next(op) = step
-        && cx.memory.straight
         && !MemFlags(op.imm).is_unwritten()
     {
         apart::read(cx, &place);

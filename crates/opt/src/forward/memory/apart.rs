@@ -14,7 +14,7 @@ use redmagic_ir::{Cond, MemFlags, Op, Opcode as O, Trace, Type, Value};
 use rustc_hash::FxHashMap;
 
 use super::order::Order;
-use super::worth::Pair;
+use super::worth::{Pair, Verdict};
 use super::{Fact, Place, Root, from_stack, is_private_root, place};
 use crate::cx::Cx;
 use crate::forward::fold::significant_bits;
@@ -245,16 +245,7 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     }
     let order = order.filter(|_| a.count.is_none() && b.count.is_none());
     let cost = if order.is_some() { ORDER } else { OVERLAP };
-    let mut shown = |cx: &mut Cx<'_>, condition: Value, pair: Pair| match guard(cx, condition, Some((pair, cost))) {
-        Compared::Apart => true,
-        Compared::Overlap => false,
-        Compared::Guarded => {
-            if let Some(guards) = &mut cx.memory.in_loop {
-                guards.push((a, b));
-            }
-            true
-        }
-    };
+    let mut shown = |cx: &mut Cx<'_>, condition: Value, pair: Pair| shown(cx, condition, (pair, cost), (a, b));
     let all = match &order {
         Some(order) => order.each(cx, &mut shown),
         None => {
@@ -331,11 +322,13 @@ fn unread(cx: &mut Cx<'_>, (root, start, end): (Root, i64, i64), (other, lo, hi)
     }
     let Some(order) = order else { return false };
     let pairs = order.pairs(cx);
-    if !may_guard(cx, &pairs) {
+    // In a loop more is stored in the next turn, and guards cost more: only what will be guarded anyway is guarded already here.
+    let wanted = |verdict: &Verdict| pairs.iter().all(|pair| verdict.useful.contains(pair));
+    if !may_guard(cx, &pairs) || !cx.memory.straight && !cx.memory.verdict.as_ref().is_some_and(wanted) {
         return false;
     }
     let all = order.each(cx, &mut |cx, condition, pair| {
-        guard(cx, condition, Some((pair, ORDER))) != Compared::Overlap
+        shown(cx, condition, (pair, ORDER), (a, b))
     });
     if all {
         for pair in pairs {
@@ -347,11 +340,24 @@ fn unread(cx: &mut Cx<'_>, (root, start, end): (Root, i64, i64), (other, lo, hi)
     all
 }
 
+/// Guards that these are apart, of which `condition` says that they are not.
+fn shown(cx: &mut Cx<'_>, condition: Value, what: (Pair, f64), spans: (Span, Span)) -> bool {
+    match guard(cx, condition, Some(what)) {
+        Compared::Apart => true,
+        Compared::Overlap => false,
+        Compared::Guarded => {
+            if let Some(guards) = &mut cx.memory.in_loop {
+                guards.push(spans);
+            }
+            true
+        }
+    }
+}
+
 /// Whether these may be kept apart by guards: an earlier run of the chain has not shown that it does not pay.
 fn may_guard(cx: &Cx<'_>, pairs: &[Pair]) -> bool {
-    let denied = cx.memory.denied.as_ref();
-    let denied = denied.is_none_or(|denied| pairs.iter().any(|pair| denied.contains(pair)));
-    !denied && cx.checkpoint.is_some() && cx.memory.guards < MOST_GUARDS
+    let denied = |verdict: &Verdict| pairs.iter().any(|pair| verdict.useless.contains(pair));
+    !cx.memory.verdict.as_ref().is_none_or(denied) && cx.checkpoint.is_some() && cx.memory.guards < MOST_GUARDS
 }
 
 /// What the guards that keep two objects apart compare.

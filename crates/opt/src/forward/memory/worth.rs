@@ -21,6 +21,15 @@ const GAIN: f64 = 3.5;
 /// Most notes on uses. What comes later counts for nothing.
 const MOST: usize = 1 << 18;
 
+/// Which guards are worth it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Verdict {
+    /// Pairs that are guarded, or need no guard where it would cost.
+    pub(super) useful: FxHashSet<Pair>,
+    /// Pairs that had better not be.
+    pub(super) useless: FxHashSet<Pair>,
+}
+
 /// What guards cost, and are good for.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Worth {
@@ -118,8 +127,8 @@ impl Worth {
         self.costs.clear();
     }
 
-    /// The pairs that are not worth their guards.
-    pub(super) fn useless(&self) -> FxHashSet<Pair> {
+    /// The pairs that are worth their guards, and those that are not.
+    pub(super) fn verdict(&self) -> Verdict {
         let costs: Vec<f64> = (0..self.pairs.len() as u32)
             .map(|pair| self.costs.get(&pair).copied().unwrap_or(0.0))
             .collect();
@@ -151,8 +160,15 @@ impl Worth {
                 break;
             }
         }
-        let dead = self.pairs.iter().zip(&alive).filter(|(_, alive)| !**alive);
-        dead.map(|(pair, _)| *pair).collect()
+        let mut verdict = Verdict::default();
+        for (pair, alive) in self.pairs.iter().zip(alive) {
+            if alive {
+                verdict.useful.insert(*pair);
+            } else {
+                verdict.useless.insert(*pair);
+            }
+        }
+        verdict
     }
 }
 
@@ -181,9 +197,9 @@ mod tests {
         for _ in 0..3 {
             worth.used(&root(0), 0);
         }
-        assert!(worth.useless().contains(&(1, 2)));
+        assert!(worth.verdict().useless.contains(&(1, 2)));
         worth.used(&root(0), 0);
-        assert!(worth.useless().is_empty());
+        assert!(worth.verdict().useless.is_empty());
     }
 
     #[test]
@@ -195,12 +211,12 @@ mod tests {
         for _ in 0..9 {
             worth.used(&root(0), born);
         }
-        assert!(worth.useless().contains(&(1, 2)));
+        assert!(worth.verdict().useless.contains(&(1, 2)));
         // Until it is kept again.
         worth.kept((1, 2), root(0));
         worth.used(&root(0), born);
         worth.used(&root(0), born);
-        assert!(worth.useless().is_empty());
+        assert!(worth.verdict().useless.is_empty());
     }
 
     #[test]
@@ -213,9 +229,9 @@ mod tests {
         // Two uses would pay for one of them, not for both.
         worth.used(&root(0), 0);
         worth.used(&root(0), 0);
-        assert_eq!(worth.useless().len(), 2);
+        assert_eq!(worth.verdict().useless.len(), 2);
         worth.used(&root(0), 0);
-        assert!(worth.useless().is_empty());
+        assert!(worth.verdict().useless.is_empty());
         // One that another root would pay for cannot be had without one that nothing else pays for.
         worth.guarded((1, 4), 100.0, 1);
         worth.kept((1, 4), root(1));
@@ -223,8 +239,8 @@ mod tests {
         for _ in 0..20 {
             worth.used(&root(1), 0);
         }
-        assert!(worth.useless().contains(&(1, 4)));
-        assert!(!worth.useless().contains(&(1, 2)));
+        assert!(worth.verdict().useless.contains(&(1, 4)));
+        assert!(!worth.verdict().useless.contains(&(1, 2)));
     }
 
     #[test]
@@ -236,10 +252,10 @@ mod tests {
         for _ in 0..9 {
             worth.used(&root(0), 0);
         }
-        assert!(worth.useless().contains(&(1, 2)));
+        assert!(worth.verdict().useless.contains(&(1, 2)));
         worth.overwritten(&root(0), 0);
         worth.overwritten(&root(0), 0);
-        assert!(worth.useless().is_empty());
+        assert!(worth.verdict().useless.is_empty());
     }
 
     #[test]
@@ -249,12 +265,12 @@ mod tests {
         worth.kept((1, 2), root(0));
         worth.used(&root(0), 0);
         worth.enter_loop();
-        assert!(worth.useless().is_empty());
+        assert!(worth.verdict().useless.is_empty());
         // But what of it is copied is not.
         worth.copied(0);
-        assert!(worth.useless().contains(&(1, 2)));
+        assert!(worth.verdict().useless.contains(&(1, 2)));
         // Nor what is of no use at all.
         worth.kept((1, 5), root(0));
-        assert!(worth.useless().contains(&(1, 5)));
+        assert!(worth.verdict().useless.contains(&(1, 5)));
     }
 }
