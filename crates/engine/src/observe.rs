@@ -11,7 +11,7 @@ use redmagic_opt::graft::Grafted;
 use redmagic_record::recording::{
     AccessKind, LibraryCall, LibraryFn, MemAccess, Recording, RegisterFile, ShimExecution, Step,
 };
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::lift;
 
@@ -44,11 +44,11 @@ pub fn registers(from: &RegisterFile) -> Regs {
 #[derive(Default)]
 struct Model {
     /// By the trace itself.
-    written: HashSet<u64>,
+    written: FxHashSet<u64>,
     /// From a reader that saw what was there before.
-    shown: HashSet<u64>,
+    shown: FxHashSet<u64>,
     /// Bytes that were copied from others, of which it was not known what they were.
-    copies: HashMap<u64, u64>,
+    copies: FxHashMap<u64, u64>,
 }
 
 impl Model {
@@ -90,7 +90,7 @@ impl Model {
 #[derive(Debug, Clone)]
 pub struct Recorded {
     /// Bytes by address. What no access has shown is 0.
-    pub bytes: HashMap<u64, u8>,
+    pub bytes: FxHashMap<u64, u8>,
     /// For each call: the registers after it, and what is found in memory then.
     calls: Vec<(Regs, Vec<(u64, u8)>)>,
     made: usize,
@@ -100,7 +100,7 @@ impl Recorded {
     /// Of a whole recording.
     pub fn of(recording: &Recording) -> Recorded {
         let mut recorded = Recorded {
-            bytes: HashMap::new(),
+            bytes: FxHashMap::default(),
             calls: Vec::new(),
             made: 0,
         };
@@ -319,7 +319,7 @@ struct Search<'a> {
     /// Of the operations of the prologue, as far as they are known.
     values: Vec<Option<u128>>,
     /// What was in memory.
-    original: HashMap<u64, u8>,
+    original: FxHashMap<u64, u8>,
     regs: Regs,
     recorded: Recorded,
 }

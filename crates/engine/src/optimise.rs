@@ -1,6 +1,6 @@
 //! A recording through the lifter and the optimiser.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 use std::ops::Range;
 
 use redmagic_ir::{Reg, Trace};
@@ -17,14 +17,14 @@ use crate::registry::Declarations;
 
 /// The bytes of a recording that do not change.
 struct RecordedConstants<'a> {
-    bytes: HashMap<u64, u8>,
+    bytes: FxHashMap<u64, u8>,
     facts: &'a Facts<'a>,
 }
 
 impl<'a> RecordedConstants<'a> {
     fn of(recording: &Recording, facts: &'a Facts<'a>) -> Self {
         let written = facts.declared.written(recording);
-        let mut bytes = HashMap::new();
+        let mut bytes = FxHashMap::default();
         for step in &recording.steps {
             let Step::Inst(inst) = step else { continue };
             for access in inst.mem.iter().filter(|access| access.kind == AccessKind::Read) {

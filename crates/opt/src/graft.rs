@@ -390,26 +390,35 @@ fn follow(
     let mut seen = graft.observed;
     let mut values: Vec<Value> = Vec::with_capacity(side.ops.len());
     let map = |b: &mut Builder, values: &[Value], value: Value| lookup(b, side, values, value);
-    let stays: Vec<bool> = Reg::all()
-        .map(|reg| {
-            let op = state[reg.index()].as_op().map(|index| &b.trace().ops[index]);
-            op.is_some_and(|op| op.code == Opcode::Reg && op.reg() == Some(reg))
+    // What is not what the registers held at the entry of the parent.
+    let changed: Vec<(Reg, Value)> = Reg::all()
+        .map(|reg| (reg, state[reg.index()]))
+        .filter(|(reg, value)| {
+            let op = value.as_op().map(|index| &b.trace().ops[index]);
+            !op.is_some_and(|op| op.code == Opcode::Reg && op.reg() == Some(*reg))
         })
         .collect();
     let complete = |b: &mut Builder, values: &[Value], snapshot: &Snapshot| {
-        let mut new = snapshot.clone();
-        new.regs.clear();
+        let mut new = Snapshot {
+            pc: snapshot.pc,
+            via: snapshot.via,
+            regs: Vec::with_capacity(snapshot.regs.len() + changed.len()),
+            stores: snapshot.stores.clone(),
+        };
         for store in &mut new.stores {
             store.value = map(b, values, store.value);
             store.base = map(b, values, store.base);
         }
-        for reg in Reg::all() {
-            match snapshot.get(reg) {
-                Some(value) => new.regs.push((reg, map(b, values, value))),
-                None if stays[reg.index()] => {}
-                None => new.regs.push((reg, state[reg.index()])),
+        // Both are in register order.
+        let mut others = changed.iter().copied().peekable();
+        for (reg, value) in &snapshot.regs {
+            while let Some(other) = others.next_if(|(other, _)| other < reg) {
+                new.regs.push(other);
             }
+            others.next_if(|(other, _)| other == reg);
+            new.regs.push((*reg, map(b, values, *value)));
         }
+        new.regs.extend(others);
         new
     };
     for (index, op) in side.ops.iter().enumerate() {

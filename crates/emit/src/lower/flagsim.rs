@@ -4,7 +4,7 @@
 //! every user of flags whether they are there already: from an earlier user of the same flags, or from the arithmetic
 //! that they are the flags of. What comes between must leave flags alone; moves, loads, stores and floating point do.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use redmagic_ir::flags::{self, AF, CF, OF, PF, SF, STATUS, ZF};
 use redmagic_ir::{End, Op, Opcode, Type, Value};
@@ -63,7 +63,7 @@ impl FlagState {
             exact: vec![false; n + 2],
             result: vec![None; n],
         };
-        let mut arithmetic = HashMap::new();
+        let mut arithmetic = FxHashMap::default();
         for (i, op) in trace.ops.iter().enumerate().filter(|(i, _)| plan.live[*i]) {
             if let Some(key) = flags_of(op)
                 && plan.kind[i] == Kind::Gpr
@@ -72,7 +72,7 @@ impl FlagState {
                 arithmetic.entry(key).or_insert(i);
             }
         }
-        let constants: HashMap<(Type, u128), Value> = trace
+        let constants: FxHashMap<(Type, u128), Value> = trace
             .constants
             .iter()
             .enumerate()
@@ -417,7 +417,7 @@ fn flags_of(op: &Op) -> Option<Key> {
 }
 
 /// The keys of the arithmetic that these are the flags of, and which of them its instruction sets.
-fn keys_of(plan: &Plan<'_>, op: &Op, constants: &HashMap<(Type, u128), Value>) -> [Option<(Key, u32)>; 2] {
+fn keys_of(plan: &Plan<'_>, op: &Op, constants: &FxHashMap<(Type, u128), Value>) -> [Option<(Key, u32)>; 2] {
     use Opcode as O;
     let (a, b, c) = (op.args[0], op.args[1], op.args[2]);
     let none = Value::NONE;

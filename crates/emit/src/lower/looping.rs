@@ -4,6 +4,7 @@
 //! brings everything to these places again; where a phi's next value is put there right away, nothing is left to do.
 
 use redmagic_ir::End;
+use rustc_hash::FxHashMap;
 
 use super::encode::R;
 use super::moves::{Move, To};
@@ -152,7 +153,7 @@ impl Lower<'_> {
             }
         }
         // Flags that a phi takes are computed before anything moves.
-        let mut next = std::collections::HashMap::new();
+        let mut next = FxHashMap::default();
         for (phi, value) in self.plan.phis.clone() {
             if self.plan.last[phi] == 0 || !matches!(self.plan.kind[phi], Kind::Gpr | Kind::Xmm) {
                 continue;

@@ -45,7 +45,7 @@ mod plan;
 mod regs;
 mod vector;
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use redmagic_ir::{End, Home, Opcode, Reg, Trace, Value, Via};
 
@@ -209,7 +209,7 @@ struct Head {
     label: Option<Label>,
     values: Vec<(Id, Loc)>,
     /// The register of each phi, by number.
-    phi_regs: HashMap<u32, R>,
+    phi_regs: FxHashMap<u32, R>,
     /// What registers hold that the trace does not move values through.
     pinned: Vec<Option<Id>>,
 }
@@ -230,8 +230,8 @@ struct Lower<'a> {
     /// What upper halves of vectors, segment bases and system flags hold.
     pinned: [Option<Id>; Reg::COUNT],
     /// Data words that are there already.
-    words: HashMap<u64, Datum>,
-    vectors: HashMap<u128, Datum>,
+    words: FxHashMap<u64, Datum>,
+    vectors: FxHashMap<u128, Datum>,
     /// The operation whose code is being emitted.
     at: usize,
     /// Values by the position that they die at.
@@ -279,8 +279,8 @@ impl<'a> Lower<'a> {
             lines: Vec::new(),
             head: Head::default(),
             pinned,
-            words: HashMap::new(),
-            vectors: HashMap::new(),
+            words: FxHashMap::default(),
+            vectors: FxHashMap::default(),
             at: 0,
             deaths,
             turn: None,

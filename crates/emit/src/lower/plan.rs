@@ -7,7 +7,7 @@
 mod updates;
 mod uses;
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
 use redmagic_ir::flags::STATUS;
 use redmagic_ir::{Abi, Constant, End, Op, Opcode, Reg, Snapshot, Trace, Type, Value};
@@ -139,7 +139,7 @@ pub(super) struct Plan<'a> {
     /// By operation: an `and` of which only the flags are wanted, but for exits.
     pub tested: Vec<bool>,
     /// Phis that begin as the stack pointer, but go on as something else.
-    moving: HashSet<usize>,
+    moving: FxHashSet<usize>,
     /// By operation: a store that is one instruction with what is stored.
     pub updates: Vec<Option<Update>>,
     /// By operation: what is part of such a store.
@@ -179,7 +179,7 @@ impl<'a> Plan<'a> {
             flag_depth: vec![0; ids],
             valued: vec![false; n],
             tested: vec![false; n],
-            moving: HashSet::new(),
+            moving: FxHashSet::default(),
             updates: vec![None; n],
             updated: vec![false; n],
         };

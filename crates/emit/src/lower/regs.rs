@@ -10,7 +10,7 @@
 //! A value that loses its register is stored at that point, once: values do not change. A loop that does so in every
 //! round for a value from before it is compiled again, with that value stored before the loop ([`Tuning`]).
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use redmagic_ir::Type;
 
@@ -44,10 +44,10 @@ pub(super) struct Tuning {
     /// Units of 8 bytes that the frame has for values.
     pub slots: u16,
     /// Values that the loop would store in every round: they are stored before it.
-    pub stored_early: HashSet<Id>,
+    pub stored_early: FxHashSet<Id>,
     /// Of those, the ones that had lost their registers before they were used: they enter the loop in memory only. And
     /// phis that only exits want, and that lost theirs: they are in memory always.
-    pub memory_only: HashSet<Id>,
+    pub memory_only: FxHashSet<Id>,
 }
 
 pub(super) struct Registers {
@@ -67,7 +67,7 @@ pub(super) struct Registers {
     /// Slots of the main line: an exit's own are above.
     main_slots: u16,
     /// Phis in memory.
-    pub phi_slots: HashMap<u32, u16>,
+    pub phi_slots: FxHashMap<u32, u16>,
     /// Constants that general registers contain, held or not: they were put there and nothing has been since.
     constants: [Option<u64>; 16],
 }
@@ -91,7 +91,7 @@ impl Registers {
             in_exit: false,
             touched: Vec::new(),
             main_slots: 0,
-            phi_slots: HashMap::new(),
+            phi_slots: FxHashMap::default(),
             constants: [None; 16],
         }
     }
