@@ -173,3 +173,61 @@ impl Pages {
         Ok(u64::from_le_bytes(bytes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    fn own() -> Memory {
+        Memory::new(std::process::id() as i32)
+    }
+
+    /// A recording that reads a word and overwrites it in its copy.
+    fn recording(habits: Habits, at: u64) -> (Habits, u64) {
+        let mut pages = Pages::new(own(), habits);
+        let found = pages.read_u64(at).unwrap();
+        pages.write(at, &77u64.to_le_bytes()).unwrap();
+        assert_eq!(pages.read_u64(at), Ok(77));
+        (pages.finish(), found)
+    }
+
+    #[test]
+    fn what_is_usual_is_read_before_it_is_used_and_anew_each_time() {
+        let word = AtomicU64::new(0);
+        let at = word.as_ptr() as u64;
+        let mut habits = Habits::default();
+        for turn in 0..10 {
+            word.store(turn, Ordering::SeqCst);
+            let found;
+            (habits, found) = recording(habits, at);
+            assert_eq!(found, turn);
+        }
+        let pages = Pages::new(own(), habits);
+        assert_eq!(pages.len(), 1);
+        // What is not used any more is soon not usual either.
+        let mut habits = pages.finish();
+        for _ in 0..MOST_USED {
+            habits = Pages::new(own(), habits).finish();
+        }
+        assert_eq!(Pages::new(own(), habits).len(), 0);
+    }
+
+    #[test]
+    fn a_usual_page_that_is_gone_ends_the_habit() {
+        let word = AtomicU64::new(5);
+        let at = word.as_ptr() as u64;
+        let base = at & !(PAGE - 1);
+        // Nothing is ever mapped at page 1 (vm.mmap_min_addr).
+        let used = [(base, MOST_USED), (PAGE, MOST_USED)].into_iter().collect();
+        let habits = Habits {
+            spare: Vec::new(),
+            used,
+        };
+        let (habits, found) = recording(habits, at);
+        assert_eq!(found, 5);
+        assert_eq!(habits.used.get(&base), Some(&USE));
+        assert_eq!(habits.used.get(&PAGE), None);
+    }
+}
