@@ -235,6 +235,7 @@ pub fn start(recording: &Recording) -> Machine {
         regs: registers(&recording.start),
         recorded: Recorded::of(recording),
         found: true,
+        changed: false,
     }
 }
 
@@ -282,6 +283,11 @@ pub fn machine(grafted: &Grafted, recording: &Recording) -> Machine {
             break;
         }
     }
+    let changed = grafted.inherited.memory.iter().any(|(place, value)| {
+        let ty = grafted.trace.type_of(*value);
+        let found = machine.recorded_at(place, ty).zip(machine.value(*value));
+        found.is_some_and(|(found, known)| found != known & ty.mask())
+    });
     // What was not read when it was recorded, but is known to be there: a store of it again may be gone.
     for (place, value) in &grafted.inherited.memory {
         let address = place.address(&|value| machine.value(value).map(|bits| bits as u64));
@@ -297,6 +303,7 @@ pub fn machine(grafted: &Grafted, recording: &Recording) -> Machine {
     let mut leaves = leaves.filter(|(_, op)| matches!(op.code, Opcode::Reg | Opcode::Load));
     Machine {
         found: leaves.all(|(index, _)| machine.values[index].is_some()),
+        changed,
         regs: machine.regs,
         recorded: machine.recorded,
     }
@@ -311,6 +318,9 @@ pub struct Machine {
     pub recorded: Recorded,
     /// Whether all of it is known.
     pub found: bool,
+    /// Whether the recording found something else in memory than the parent knew to be there. A signal handler or another thread
+    /// may have changed it in between; otherwise the parent is wrong.
+    pub changed: bool,
 }
 
 /// A machine whose state is being found.

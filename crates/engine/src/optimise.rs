@@ -167,6 +167,10 @@ pub enum OptimiseError {
     Failed(#[from] Failed),
 }
 
+/// Said of a side trace that is wrong since its parent knew something else of memory. With signal handlers and threads that is no
+/// bug: the trace would leave at once.
+const CHANGED: &str = "memory is not what its parent knew";
+
 /// Name of the stage in which the lifted trace is evaluated; it does not change it.
 pub const OBSERVED: &str = "observed";
 
@@ -222,14 +226,18 @@ pub fn optimise(
             None => observe::start(recording),
         };
         start.recorded.agree(facts.generation);
-        let found = start.found;
+        let (found, changed) = (start.found, start.changed);
         let difference = observe::difference(&lifted, &optimised.trace, recording, start);
         if !found && difference.is_some() {
             // It may be for want of what the trace depends on.
             tracing::debug!("not verified");
         } else if let Some(difference) = difference {
             tracing::trace!(%difference, entered = %trace, optimised = %optimised.trace, "wrong");
-            return Err(OptimiseError::Wrong(difference));
+            return Err(OptimiseError::Wrong(if changed {
+                format!("{difference} ({CHANGED})")
+            } else {
+                difference
+            }));
         }
     }
     Ok(redmagic_opt::optimize_with(trace, &input, passes, after)?)
