@@ -133,13 +133,6 @@ impl Maker<'_> {
         ])
     }
 
-    /// A word that the trace has pushed.
-    fn own_slot(&mut self) -> Option<Addr> {
-        let pushed = u64::try_from(self.depth).ok().filter(|pushed| *pushed > 0)?;
-        let base = self.get(Reg::RSP);
-        Some(Addr::base(base, (self.r.below(pushed) * 8) as i32))
-    }
-
     fn address(&mut self, load: bool) -> Addr {
         if self.narrow && !self.r.one_in(4) {
             let reg = self.pointers[0];
@@ -393,27 +386,13 @@ impl Maker<'_> {
                     self.b.mxcsr_set(mode);
                 }
                 2 => {
-                    // The address of a place on the stack is put where it can be found, or into a frame of the trace.
+                    // The address of a place on the stack is put where it can be found.
                     self.checkpoint();
                     let rsp = self.get(Reg::RSP);
                     let address = self.b.lea(Addr::base(rsp, (self.r.below(8) * 8) as i32));
-                    let pointer = *self.r.pick(&self.pointers);
-                    let to = match self.own_slot().filter(|_| self.r.one_in(2)) {
-                        Some(slot) => slot,
-                        None => Addr::base(self.get(pointer), 0),
-                    };
-                    self.b.store(Type::I64, address, to);
-                    if self.r.one_in(2) {
-                        self.set(pointer, address);
-                    }
-                }
-                3 if self.depth > 0 => {
-                    // What is in a frame is taken for a pointer; mostly it is none, and faults.
-                    if let Some(slot) = self.own_slot() {
-                        let value = self.b.load(Type::I64, slot);
-                        let pointer = *self.r.pick(&self.pointers);
-                        self.set(pointer, value);
-                    }
+                    let base = *self.r.pick(&self.pointers);
+                    let base = self.get(base);
+                    self.b.store(Type::I64, address, Addr::base(base, 0));
                 }
                 _ => {
                     let (a, b) = (self.get(to), self.get(from));
