@@ -69,10 +69,15 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
         memory::leave_frames(cx, &end);
         cx.memory.enter_loop(&without);
         cx.memory.in_loop = Some(Vec::new());
+        let escaped = cx.memory.escaped;
         let body = match feed_copies(&straight, &end, copies, cx) {
             Err(_) if once.is_some() => break,
             body => body?,
         };
+        if cx.memory.escaped != escaped {
+            // Then it has in the turn before as well, and what has been fed up to there does not know.
+            break;
+        }
         let stale = stale(cx, &body);
         if !stale.is_empty() {
             without.extend(stale);

@@ -146,6 +146,8 @@ pub(crate) struct Stack {
     escapes: usize,
     /// What is below this displacement from the stack pointer at the entry is private until then.
     private_below: i64,
+    /// Whether addresses of the stack that are stored in private frames are never loaded from there: they cannot be found.
+    hidden: bool,
 }
 
 impl Stack {
@@ -156,7 +158,9 @@ impl Stack {
             pointer,
             escapes: 0,
             private_below,
+            hidden: false,
         };
+        stack.hidden = stack.hides(trace);
         let head = trace.ops.iter().position(|op| op.code == Opcode::LoopHead);
         let first = (0..trace.ops.len()).find(|index| stack.escapes_at(trace, *index));
         // In a loop, what escapes later has escaped in the turn before.
@@ -166,6 +170,32 @@ impl Stack {
             (Some(at), None) => at,
         };
         stack
+    }
+
+    /// The bytes of a private frame that an address of the stack is stored to.
+    fn hiding_place(&self, trace: &Trace, op: &Op) -> Option<Place> {
+        let hides = op.code == Opcode::Store && self.offset(trace, op.args[0]).is_some();
+        let at = place(op).filter(|at| hides && self.is_stack(&at.root))?;
+        (i64::from(at.disp) + i64::from(at.size) <= self.private_below).then_some(at)
+    }
+
+    /// See [`Stack::hidden`]. In a loop a load sees what was stored in the turn before: the order does not matter.
+    fn hides(&self, trace: &Trace) -> bool {
+        let places: Vec<Place> = trace.ops.iter().filter_map(|op| self.hiding_place(trace, op)).collect();
+        let derived = |value: Value| !value.is_none() && self.offset(trace, value).is_some();
+        let finds = |op: &Op| {
+            let Some(at) = place(op).filter(|_| op.code == Opcode::Load) else {
+                return false;
+            };
+            if self.is_stack(&at.root) {
+                places
+                    .iter()
+                    .any(|hidden| overlap(hidden.disp, hidden.size, at.disp, at.size))
+            } else {
+                at.root.parts().any(derived)
+            }
+        };
+        !places.is_empty() && !trace.ops.iter().any(finds)
     }
 
     fn escapes_at(&self, trace: &Trace, index: usize) -> bool {
@@ -180,7 +210,7 @@ impl Stack {
             | Opcode::FlagsAdd
             | Opcode::FlagsLogic => false,
             Opcode::Add => derived(op.args[0]) && trace.constant(op.args[1]).is_none() || derived(op.args[1]),
-            Opcode::Store => derived(op.args[0]),
+            Opcode::Store => derived(op.args[0]) && !(self.hidden && self.hiding_place(trace, op).is_some()),
             Opcode::Call | Opcode::Native => true,
             _ => op.operands().iter().any(|value| derived(*value)),
         }

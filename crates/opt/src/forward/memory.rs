@@ -7,7 +7,7 @@
 //! * both are constant;
 //! * no store of the program's own can reach one of them: a jump table of the interpreter, the shim's words;
 //! * one is in a frame that was pushed inside the trace, the other is not made from the stack pointer, and no address of
-//!   the stack has gone anywhere where it could be found again;
+//!   the stack has gone anywhere where it could be found again (in such a frame it is not found unless the trace loads it);
 //! * a guard says so. A store would end what is known at every other root; where recorded addresses show that it did not
 //!   overlap, a comparison of the two ranges is put in before it, at the checkpoint of its instruction. In a loop those
 //!   between invariant roots are then found to be made already.
@@ -94,7 +94,11 @@ pub struct MemoryState {
     /// The order in which roots were met, so that guards come in a fixed order.
     order: Vec<Root>,
     /// Whether an address of the stack has gone where it could be found again.
-    escaped: bool,
+    pub(crate) escaped: bool,
+    /// Displacements and sizes in private frames at which addresses of the stack are stored ([`hides`]), and those of the native stack
+    /// that are loaded from.
+    hidden: Vec<(i32, u32)>,
+    stack_loads: Vec<(i32, u32)>,
     /// What was known at the loop head, and which of it was used.
     head: Vec<(Place, Value)>,
     used: FxHashSet<usize>,
@@ -684,6 +688,39 @@ fn is_private_root(cx: &Cx<'_>, root: &Root) -> bool {
     !cx.memory.escaped && root.index.is_none() && root.seg.is_none() && is_stack_pointer(cx, root.base)
 }
 
+/// Puts an address of the stack into a private frame, where nobody finds it unless the trace itself loads from there: a function
+/// that was inlined gets the address of a variable of its caller. False if it can be found.
+fn hides(cx: &mut Cx<'_>, op: &Op) -> bool {
+    let Some(at) = place(op).filter(|at| is_private_root(cx, &at.root)) else {
+        return false;
+    };
+    let slot = (at.disp, at.size);
+    cx.memory.hidden.push(slot);
+    let private = i64::from(at.disp) + i64::from(at.size) <= cx.memory.facts.private_below;
+    private && !cx.memory.stack_loads.iter().any(|load| overlaps(*load, slot))
+}
+
+/// Whether a load that is made may find an address of the stack in a private frame. In a loop it sees what was stored in the turn
+/// before: the order does not matter.
+fn finds_hidden(cx: &mut Cx<'_>, op: &Op) -> bool {
+    let Some(at) = place(op).filter(|at| from_stack(cx, &at.root)) else {
+        return false;
+    };
+    let slot = if is_private_root(cx, &at.root) {
+        Some((at.disp, at.size))
+    } else {
+        None
+    };
+    // With an index it may be anywhere.
+    let slot = slot.unwrap_or((i32::MIN, u32::MAX));
+    cx.memory.stack_loads.push(slot);
+    cx.memory.hidden.iter().any(|hidden| overlaps(*hidden, slot))
+}
+
+fn overlaps((a, a_size): (i32, u32), (b, b_size): (i32, u32)) -> bool {
+    overlap(a, a_size, b, b_size)
+}
+
 /// An address of the stack that is stored, computed with or passed on can be found again.
 fn note_escape(cx: &mut Cx<'_>, op: &Op) {
     if cx.memory.escaped {
@@ -696,11 +733,10 @@ fn note_escape(cx: &mut Cx<'_>, op: &Op) {
         }
     };
     let escapes = match op.code {
-        O::Reg | O::Load | O::Checkpoint | O::GuardTrue | O::GuardFalse | O::FlagsSub | O::FlagsAdd | O::FlagsLogic => {
-            false
-        }
+        O::Load => finds_hidden(cx, op),
+        O::Reg | O::Checkpoint | O::GuardTrue | O::GuardFalse | O::FlagsSub | O::FlagsAdd | O::FlagsLogic => false,
         O::Add => derived(cx, op.args[0]) && cx.int(op.args[1]).is_none() || derived(cx, op.args[1]),
-        O::Store => derived(cx, op.args[0]),
+        O::Store => derived(cx, op.args[0]) && !hides(cx, op),
         _ => op.operands().iter().any(|value| derived(cx, *value)),
     };
     if escapes {
