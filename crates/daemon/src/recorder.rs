@@ -1,15 +1,17 @@
 //! One recording, from a parked thread to an installed trace.
 //!
-//! The thread waits in the shim's futex. While it does, what it would do is emulated, and
-//! then it is let go: nothing of it was touched.
+//! The thread waits in the shim's futex. What it would do is emulated, and it is let go: nothing of it
+//! was touched. It goes on as soon as the memory that recordings usually read was copied, and the rest is read
+//! while it runs: a wait of a tenth of the time, and a trace that is for a state that never was now and then, of which its
+//! guards say so. (Verification compares memory with what it was, and waits for all of it.)
 //!
-//! What cannot be emulated is stepped. The thread is seized and stopped; if it is still in that
+//! What cannot be emulated is stepped, the next time if the thread has gone on. The thread is seized and stopped; if it is still in that
 //! wait (it may have timed out, or a signal handler may run on top of it), its area is
 //! taken and the thread is moved to where it would have resumed, with the registers it
 //! left on its stack. Then it is recorded. Whatever comes of that, the thread is then
 //! somewhere in its own program with its own state, and is let go.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem::offset_of;
 use std::ops::Range;
 use std::rc::Rc;
@@ -126,6 +128,10 @@ pub struct Recorder<'a> {
     emulator: Option<Emulator>,
     /// Whether to record both ways.
     both: bool,
+    /// Whether threads go on as soon as they can.
+    lets_go: bool,
+    /// Where what cannot be emulated was met after the thread had gone on: there it waits.
+    waits: HashSet<u64>,
     /// What was mapped, and when.
     world: Option<(Instant, Rc<World>)>,
 }
@@ -133,11 +139,17 @@ pub struct Recorder<'a> {
 /// How long what is mapped is taken to stay so. What comes and goes meanwhile is only code that
 /// is not inlined.
 const WORLD_KEPT: Duration = Duration::from_millis(50);
+/// How old it may be when nobody waits for it to be read again.
+const WORLD_FRESH: Duration = Duration::from_millis(20);
 
 impl<'a> Recorder<'a> {
     /// For the threads of a session.
     pub fn new(session: &'a Session, watch: &'a Watch) -> Recorder<'a> {
-        let mode = lock(&session.engine).params().recorder;
+        let (mode, lets_go) = {
+            let engine = lock(&session.engine);
+            let params = engine.params();
+            (params.recorder, params.letgo != 0 && params.verify == 0)
+        };
         let emulator = (mode != STEP).then(Emulator::new).and_then(|made| match made {
             Ok(emulator) => Some(emulator),
             Err(error) => {
@@ -150,6 +162,8 @@ impl<'a> Recorder<'a> {
             watch,
             emulator,
             both: mode == BOTH,
+            lets_go: lets_go && mode != BOTH,
+            waits: HashSet::new(),
             world: None,
         }
     }
@@ -177,11 +191,20 @@ impl<'a> Recorder<'a> {
         };
         let functions = lock(&session.engine).functions();
         let scene = Scene::new(session, &work.job, &world, &functions);
+        let lets_go = self.lets_go && !self.waits.contains(&work.job.ip);
         let emulated = match &mut self.emulator {
-            Some(emulator) => match scene.emulate(emulator, work, tid) {
+            Some(emulator) => match scene.emulate(emulator, work, tid, lets_go) {
                 Tried::Gone => return,
+                Tried::GoneNeedsReal => {
+                    self.waits.insert(work.job.ip);
+                    return;
+                }
                 Tried::NeedsReal => None,
                 Tried::Done(made, wait) => Some((*made, wait)),
+                Tried::DoneAlone(made, pause) => {
+                    lock(&session.recorders).pauses.add(pause);
+                    return finish(session, &work.job, &made.0, &made.1, pause);
+                }
             },
             None => None,
         };
@@ -206,6 +229,20 @@ impl<'a> Recorder<'a> {
             compare(session, emulated, &result);
         }
         finish(session, &work.job, &result, &lessons, began.elapsed());
+    }
+
+    /// Reads anew what is mapped, while no thread waits for that.
+    pub fn refresh(&mut self, job: &Job) {
+        if self
+            .world
+            .as_ref()
+            .is_some_and(|(read, _)| read.elapsed() > WORLD_FRESH)
+        {
+            self.world = None;
+            if let Err(error) = self.world(job) {
+                tracing::debug!(%error, "what is mapped could not be read");
+            }
+        }
     }
 
     /// What is mapped, as of a moment ago.
@@ -248,8 +285,12 @@ enum Tried {
     Gone,
     /// It must be stepped.
     NeedsReal,
+    /// It must be stepped, and the thread has gone on.
+    GoneNeedsReal,
     /// Done, for the thread that is in this wait.
     Done(Box<Made>, Wait),
+    /// Done, for a thread that waited so long and has gone on.
+    DoneAlone(Box<Made>, Duration),
 }
 
 fn out_of_time(reason: Abort) -> bool {
@@ -524,8 +565,8 @@ impl<'a> Scene<'a> {
         record(&ctx, policy)
     }
 
-    /// Records what the thread, which stays parked, would do.
-    fn emulate(&self, emulator: &mut Emulator, work: &Work, tid: i32) -> Tried {
+    /// Records what the thread would do. It stays parked, or is let go when its memory was copied.
+    fn emulate(&self, emulator: &mut Emulator, work: &Work, tid: i32, lets_go: bool) -> Tried {
         let (start, wait) = match parked::start(self.session, work.area, tid, self.job) {
             Ok(Some(start)) => start,
             Ok(None) => return Tried::Gone,
@@ -537,11 +578,20 @@ impl<'a> Scene<'a> {
         let limits = emulate::Limits {
             max_steps: self.params.maxrecord as usize,
             max_time: Duration::from_millis(self.params.emulatetime),
+            max_time_alone: Duration::from_millis(self.params.alonetime),
         };
         self.with(|ctx, mut policy| {
-            let (emulated, stats) = emulator.record(&start, ctx, &mut policy, &limits);
-            if !wait.goes_on(self.session, work.area) {
-                // It waited in vain and has run on: what was read may be of two different moments.
+            let mut pause = None;
+            let mut let_go = || {
+                if wait.goes_on(self.session, work.area) {
+                    self.session.release(work.area);
+                    pause = Some(wait.age());
+                }
+            };
+            let let_go: Option<&mut dyn FnMut()> = if lets_go { Some(&mut let_go) } else { None };
+            let (emulated, stats) = emulator.record(&start, ctx, &mut policy, &limits, let_go);
+            if pause.is_none() && !wait.goes_on(self.session, work.area) {
+                // It waited in vain and has run on, and the state that it was to begin with was of nobody knows when.
                 return Tried::Gone;
             }
             let mut counts = lock(&self.session.recorders);
@@ -549,12 +599,25 @@ impl<'a> Scene<'a> {
                 Emulated::NeedsReal { reason, ip } => {
                     tracing::debug!(pid = self.session.pid, reason, "{ip:#x} must be executed for real");
                     *counts.needs_real.entry(reason).or_default() += 1;
-                    Tried::NeedsReal
+                    match pause {
+                        None => Tried::NeedsReal,
+                        Some(_) => Tried::GoneNeedsReal,
+                    }
+                }
+                // Where it went on does not exist: it was led there by what it read late.
+                Emulated::Done(result)
+                    if pause.is_some() && matches!(&*result, Err(aborted) if aborted.reason == Abort::Unreadable) =>
+                {
+                    Tried::GoneNeedsReal
                 }
                 Emulated::Done(result) => {
                     counts.emulated.add(&result, stats.instructions, stats.time);
                     self.say("emulated", &result, stats.time);
-                    Tried::Done(Box::new((*result, policy.lessons)), wait)
+                    let made = Box::new((*result, policy.lessons));
+                    match pause {
+                        None => Tried::Done(made, wait),
+                        Some(pause) => Tried::DoneAlone(made, pause),
+                    }
                 }
             }
         })

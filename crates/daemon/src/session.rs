@@ -523,14 +523,16 @@ fn record_loop(session: &Arc<Session>, work: &Receiver<Work>, watch: &Watch) {
         let area = work.area;
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             recorder.work(&work);
+            session.release(area);
+            recorder.refresh(&work.job);
         }));
         if done.is_err() {
             // A bug of ours: the target must not wait for it, and must not meet it again.
             session.end(Ending::Failed(
                 "redmagicd failed while recording (this is a bug in redmagicd)".into(),
             ));
+            session.release(area);
         }
-        session.release(area);
         session.busy.store(false, Ordering::Release);
         // Others may wait for their turn.
         futex_wake(session.control.u32(offset_of!(Control, doorbell)));

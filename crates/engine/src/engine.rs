@@ -84,8 +84,9 @@ pub struct Job {
     pub root: AnchorKey,
     /// The address at which it starts.
     pub ip: u64,
-    /// The generation of constant memory when it was decided on.
-    pub generation: u64,
+    /// What was declared when it was decided on, which is before anything is read. What is still declared when the trace is installed
+    /// was so all the while, and is what the recording read of it, also if the target ran meanwhile.
+    pub declared: Arc<Declarations>,
 }
 
 /// A request that a sane target cannot make: the session must end.
@@ -415,7 +416,7 @@ impl Engine {
                     api,
                     root: key,
                     ip: key.return_address,
-                    generation: self.current_generation(),
+                    declared: Arc::clone(&self.declared),
                 });
             }
         }
@@ -468,7 +469,7 @@ impl Engine {
             api,
             root: key,
             ip: target,
-            generation: self.current_generation(),
+            declared: Arc::clone(&self.declared),
         })
     }
 

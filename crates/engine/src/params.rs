@@ -100,8 +100,13 @@ params! {
     /// How loops are recorded: 0 by emulation, and by stepping what it cannot do; 1 by stepping; 2 by both, which
     /// are compared (for tests).
     recorder: "REDMAGIC_RECORDER" = 0 in 0 ..= 2;
-    /// Longest emulation in ms; the thread waits meanwhile, and gives up after 10.
+    /// Whether a thread whose loop is recorded by emulation runs on as soon as the memory that recordings usually need has been
+    /// copied (1), or waits to the end (0; so it does for comparisons and verification as well).
+    letgo: "REDMAGIC_LETGO" = 1 in 0 ..= 1;
+    /// Longest emulation in ms while the thread waits, which gives up after 10.
     emulatetime: "REDMAGIC_EMULATETIME" = 2 in 1 ..= 9;
+    /// Longest emulation in ms of a thread that runs on. What is recorded late is of a late moment.
+    alonetime: "REDMAGIC_ALONETIME" = 10 in 1 ..= 1_000;
     /// Part of the target's run time that may go into recording, in percent.
     recordshare: "REDMAGIC_RECORDSHARE" = 5 in 0 ..= 100;
     /// Recording time in ms that is free of that limit.

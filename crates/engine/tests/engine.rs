@@ -16,7 +16,7 @@ use redmagic_proto::control::{Control, LOOP_WEIGHT};
 use redmagic_proto::entries::hash;
 use redmagic_proto::registry::{KIND_CONSTANT_MEMORY, KIND_DISABLED_BRANCH};
 use redmagic_record::abort::Abort;
-use redmagic_record::recording::{Anchor, AnchorKind, End, Recording};
+use redmagic_record::recording::{AccessKind, Anchor, AnchorKind, Bytes, End, MemAccess, Recording, Step};
 
 fn anchor(key: AnchorKey) -> Request {
     Request::Anchor {
@@ -447,6 +447,50 @@ fn other_bytecode_may_end_while_a_trace_is_compiled() {
         world.word(valid),
         3,
         "it is valid for the generation it was installed in"
+    );
+}
+
+#[test]
+fn bytes_that_were_declared_anew_while_they_were_recorded_are_not_relied_on() {
+    // The thread may run on meanwhile: nobody knows which of the two was read.
+    const BLOCK: u64 = 0x5_0000;
+    let finish = |serial: u64, later: u64| {
+        let mut world = World::new(Params::default());
+        let block = |serial: u64| {
+            let mut declared = Declarations::default();
+            declared.add(KIND_CONSTANT_MEMORY, BLOCK, 64, serial);
+            declared
+        };
+        world.engine.redeclare(block(serial));
+        let job = record(&mut world, anchor(key(1)));
+        // mov rcx, [rdx]; inc rax; jne back.
+        let mut steps = vec![
+            inst(TEXT + 0x105, &[0x48, 0x8b, 0x0a], TEXT + 0x108),
+            inst(TEXT + 0x108, &[0x48, 0xff, 0xc0], TEXT + 0x10b),
+            inst(TEXT + 0x10b, &[0x75, 0xf3], TEXT + 0x100),
+        ];
+        let Step::Inst(load) = &mut steps[0] else {
+            unreachable!()
+        };
+        load.mem.push(MemAccess {
+            addr: BLOCK,
+            size: 8,
+            kind: AccessKind::Read,
+            value: Bytes([5, 0, 0, 0, 0, 0, 0, 0][..].into()),
+        });
+        let mut recording = recording(steps, end_at(key(1)));
+        recording.start.gpr[2] = BLOCK;
+        world.engine.redeclare(block(later));
+        let draft = draft(&mut world, &job, &recording);
+        let compilation = draft.compile(&job, &recording);
+        world.engine.publish(&job, &recording, *draft, compilation)
+    };
+    let finished = finish(7, 7);
+    assert!(matches!(finished, Finished::Installed(_)), "{finished:?}");
+    let finished = finish(7, 8);
+    assert!(
+        matches!(finished, Finished::Failed(Abort::ConstantEnded)),
+        "{finished:?}"
     );
 }
 

@@ -474,6 +474,7 @@ fn emulate(function: *const (), arguments: [u64; 2], mut guide: Table, counting:
     let limits = EmulateLimits {
         max_steps: 100,
         max_time: std::time::Duration::from_secs(1),
+        max_time_alone: std::time::Duration::from_secs(1),
     };
     let (emulated, stats) = with_ctx(child.pid, &no_api, |ctx| {
         let ctx = Ctx {
@@ -482,7 +483,7 @@ fn emulate(function: *const (), arguments: [u64; 2], mut guide: Table, counting:
             counting,
             ..*ctx
         };
-        Emulator::new().unwrap().record(&start, &ctx, &mut guide, &limits)
+        Emulator::new().unwrap().record(&start, &ctx, &mut guide, &limits, None)
     });
     assert_eq!(words[0].load(SeqCst), 4242, "the copy is written, the target is not");
     assert!(stats.instructions > 0);
@@ -521,4 +522,83 @@ fn what_cannot_be_emulated_is_named_and_leaves_no_trace() {
     // A reserved bit faults.
     assert_eq!(needs_real(unmasks_sse as *const (), [1, 0x1_1f80]), unmasked);
     assert_eq!(needs_real(asks_the_kernel as *const (), [1, 0]), "a system call");
+}
+
+/// Reads a word of each of `pages` pages.
+#[unsafe(naked)]
+extern "C" fn reads_pages() {
+    std::arch::naked_asm!("2:", "mov rax, [rdi]", "add rdi, 4096", "dec rsi", "jnz 2b", "ret")
+}
+
+#[test]
+fn a_thread_that_is_let_go_is_recorded_as_it_was_as_far_as_that_is_usual() {
+    const USUAL: usize = 20;
+    // SAFETY: a new anonymous mapping; it is never unmapped.
+    let pages = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            (USUAL + 1) * 4096,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    assert_ne!(pages, libc::MAP_FAILED);
+    let word = |page: usize| {
+        // SAFETY: the word is in the mapping, aligned, and only used as an atomic.
+        unsafe { &*pages.cast::<std::sync::atomic::AtomicU64>().add(page * 512) }
+    };
+    let child = spinning_child(shared_words(), || {});
+    let mut emulator = Emulator::new().unwrap();
+    let limits = EmulateLimits {
+        max_steps: 200,
+        max_time: std::time::Duration::from_secs(1),
+        max_time_alone: std::time::Duration::from_secs(1),
+    };
+    let mut record = |many: usize| {
+        let mut thread = stop(child.pid);
+        send_into(
+            &mut thread,
+            reads_pages as *const () as u64,
+            [pages as u64, many as u64, 0],
+        );
+        let start = Start {
+            pid: child.pid,
+            tid: child.pid,
+            regs: thread.regs().unwrap(),
+            vectors: thread.xstate().unwrap(),
+        };
+        (0..=USUAL).for_each(|page| word(page).store(1, SeqCst));
+        let mut went = false;
+        let mut let_go = || {
+            went = true;
+            (0..=USUAL).for_each(|page| word(page).store(2, SeqCst));
+        };
+        let (emulated, _) = with_ctx(child.pid, &no_api, |ctx| {
+            emulator.record(&start, ctx, &mut Table::default(), &limits, Some(&mut let_go))
+        });
+        let Emulated::Done(result) = emulated else {
+            panic!("{emulated:?}")
+        };
+        let recording = result.expect("recorded");
+        let accesses = recording.steps.iter().filter_map(|step| match step {
+            Step::Inst(inst) => inst.mem.first(),
+            _ => None,
+        });
+        let inside = pages as u64..pages as u64 + (USUAL as u64 + 1) * 4096;
+        let read: Vec<u8> = accesses
+            .filter(|access| inside.contains(&access.addr))
+            .map(|access| access.value[0])
+            .collect();
+        (went, read)
+    };
+    // It waits until it is known what is usual.
+    assert_eq!(record(USUAL), (false, vec![1; USUAL]));
+    while !record(USUAL).0 {}
+    assert_eq!(record(USUAL), (true, vec![1; USUAL]));
+    // What is not is of a later moment.
+    let (went, read) = record(USUAL + 1);
+    assert!(went);
+    assert_eq!((&read[..USUAL], read[USUAL]), (&[1; USUAL][..], 2));
 }

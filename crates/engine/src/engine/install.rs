@@ -51,8 +51,6 @@ pub struct Draft {
     pub(super) activity: Activity,
     /// Whether to note what code is for.
     noting: bool,
-    /// Whether what is declared is what was when the job was made.
-    current: bool,
     generation: u64,
     generation_address: u64,
     declared: Arc<Declarations>,
@@ -147,10 +145,9 @@ impl Engine {
             valid,
             learnt,
             noting: self.noting,
-            current: job.generation == self.current_generation() && job.generation == self.generation,
             generation: self.generation,
             generation_address: self.generation_address,
-            declared: Arc::clone(&self.declared),
+            declared: Arc::clone(&job.declared),
             mappings: Arc::clone(&self.mappings),
             params: self.params.clone(),
             space: self.cache.space(),
@@ -442,7 +439,7 @@ impl Draft {
             api: ApiFn::from_index(usize::from(api)).unwrap_or(ApiFn::BackwardsBranch),
             root,
             ip,
-            generation: 0,
+            declared: Arc::new(declared),
         };
         let draft = Draft {
             activity: Activity::default(),
@@ -455,10 +452,9 @@ impl Draft {
             valid: words + 8,
             learnt: false,
             noting: false,
-            current: true,
             generation: 0,
             generation_address: words + 16,
-            declared: Arc::new(declared),
+            declared: Arc::clone(&job.declared),
             mappings: Arc::new(mappings),
             space: Space::empty(base, params.codesize as usize * 1024),
             params,
@@ -540,7 +536,7 @@ impl Draft {
 
     /// The optimised tier.
     fn optimise(&self, job: &Job, recording: &Recording, copies: usize, laps: &mut Laps) -> Result<Code, NotOptimised> {
-        if self.params.optimise == 0 || !self.current {
+        if self.params.optimise == 0 {
             return Err(NotOptimised::Off);
         }
         let merges = |step: &Step| matches!(step, Step::Shim(call) if [ApiFn::BeginMergeBlock, ApiFn::EndMergeBlock].iter().any(|api| call.api.0 == *api as u8));
@@ -696,7 +692,7 @@ impl Draft {
 
     /// Leaves out of a trace what is known, if that may be relied on.
     fn fold(&self, job: &Job, recording: &Recording, ops: &[Op]) -> Option<fold::Folded> {
-        if self.params.fold == 0 || !self.current {
+        if self.params.fold == 0 {
             return None;
         }
         let entry = self.entry(job, recording);

@@ -43,8 +43,10 @@ use crate::recording::{AccessKind, Bytes, InstBytes, MAX_VALUE, Meta, Recording,
 pub struct Limits {
     /// Most steps.
     pub max_steps: usize,
-    /// Longest time for all of it. The thread waits meanwhile, and gives up after 10 ms.
+    /// Longest time for all of it while the thread waits, which gives up after 10 ms.
     pub max_time: Duration,
+    /// The same for a thread that runs on.
+    pub max_time_alone: Duration,
 }
 
 /// What a recording cost.
@@ -87,6 +89,8 @@ pub enum Emulated {
 
 /// Instructions between looks at the clock.
 const CLOCK_INTERVAL: u64 = 256;
+/// Pages that are read in advance, from which on a thread need not wait for others.
+const ENOUGH: usize = 12;
 /// Prepared instructions that are kept.
 const MAX_PREPARED: usize = 1 << 16;
 
@@ -159,13 +163,17 @@ impl Emulator {
         })
     }
 
-    /// Records from `start`. The thread must not run meanwhile; it is not touched.
+    /// Records from `start`. The thread is not touched. It must not run meanwhile, or not before `let_go` is called, which is as
+    /// soon as what recordings usually read was copied, if that is known by then. What is missing is then read while the thread
+    /// runs on, and may be of a later moment: a path may be recorded that the thread would not have taken, but each of its
+    /// instructions does what it does on what it read.
     pub fn record(
         &mut self,
         start: &Start,
         ctx: &Ctx<'_>,
         guide: &mut dyn Guide,
         limits: &Limits,
+        let_go: Option<&mut dyn FnMut()>,
     ) -> (Emulated, Stats) {
         let begin = Instant::now();
         let unix_ms = SystemTime::now()
@@ -181,12 +189,18 @@ impl Emulator {
             return (Emulated::NeedsReal { reason, ip }, Stats::default());
         }
         let habits = std::mem::take(&mut self.habits);
+        let pages = Pages::new(Memory::new(start.pid), habits, start.regs.rsp);
+        let mut deadline = begin + limits.max_time;
+        if let Some(let_go) = let_go.filter(|_| pages.len() >= ENOUGH) {
+            let_go();
+            deadline = begin + limits.max_time_alone;
+        }
         let machine = Run {
             emulator: self,
-            pages: Pages::new(Memory::new(start.pid), habits),
+            pages,
             regs: start.regs,
             instructions: 0,
-            deadline: begin + limits.max_time,
+            deadline,
             counting: ctx.counting,
         };
         let mut recorder = Recorder::new(machine, ctx, guide, limits.max_steps);

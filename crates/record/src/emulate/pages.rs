@@ -29,6 +29,8 @@ const USE: u8 = 4;
 const MOST_USED: u8 = 16;
 /// Pages of this number, which one use does not make, are read at once.
 const USUAL: u8 = 6;
+/// Of the stack, in bytes, what is read in any case.
+const STACK: u64 = 1024;
 /// At most so many, and so much room is kept.
 const MOST_USUAL: usize = 512;
 
@@ -52,10 +54,18 @@ impl Habits {
 }
 
 impl Pages {
-    /// Reads what is usual in one go, which costs a quarter of what it costs page by page.
-    pub(crate) fn new(memory: Memory, mut habits: Habits) -> Pages {
+    /// Reads what is usual in one go, which costs a quarter of what it costs page by page, and with it what the thread has on its
+    /// stack, which is the first to change when it runs.
+    pub(crate) fn new(memory: Memory, mut habits: Habits, stack: u64) -> Pages {
         let often = habits.used.iter().filter(|(_, times)| **times >= USUAL);
-        let usual: Vec<u64> = often.map(|(base, _)| *base).take(MOST_USUAL).collect();
+        let mut usual: Vec<u64> = often.map(|(base, _)| *base).take(MOST_USUAL).collect();
+        if !usual.is_empty() {
+            for base in [stack, stack.saturating_add(STACK)].map(|address| address & !(PAGE - 1)) {
+                if !usual.contains(&base) {
+                    usual.push(base);
+                }
+            }
+        }
         let mut pages: Vec<Page> = usual.iter().map(|_| habits.room()).collect();
         let room = pages.iter_mut().map(|page| &mut page[..]);
         let mut pieces: Vec<(u64, &mut [u8])> = usual.iter().copied().zip(room).collect();
@@ -186,7 +196,7 @@ mod tests {
 
     /// A recording that reads a word and overwrites it in its copy.
     fn recording(habits: Habits, at: u64) -> (Habits, u64) {
-        let mut pages = Pages::new(own(), habits);
+        let mut pages = Pages::new(own(), habits, at & !(PAGE - 1));
         let found = pages.read_u64(at).unwrap();
         pages.write(at, &77u64.to_le_bytes()).unwrap();
         assert_eq!(pages.read_u64(at), Ok(77));
@@ -204,14 +214,14 @@ mod tests {
             (habits, found) = recording(habits, at);
             assert_eq!(found, turn);
         }
-        let pages = Pages::new(own(), habits);
+        let pages = Pages::new(own(), habits, at & !(PAGE - 1));
         assert_eq!(pages.len(), 1);
         // What is not used any more is soon not usual either.
         let mut habits = pages.finish();
         for _ in 0..MOST_USED {
-            habits = Pages::new(own(), habits).finish();
+            habits = Pages::new(own(), habits, at & !(PAGE - 1)).finish();
         }
-        assert_eq!(Pages::new(own(), habits).len(), 0);
+        assert_eq!(Pages::new(own(), habits, at & !(PAGE - 1)).len(), 0);
     }
 
     #[test]

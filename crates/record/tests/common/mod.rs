@@ -192,7 +192,9 @@ fn record_both(thread: Stopped, guide: &mut Table, limits: &Limits, ctx: &Ctx<'_
         &emulate::Limits {
             max_steps: limits.max_steps,
             max_time: std::time::Duration::from_millis(500),
+            max_time_alone: std::time::Duration::from_millis(500),
         },
+        None,
     );
     assert_eq!(thread.regs().unwrap(), regs, "the thread was not touched");
     let stepped = record(thread, ctx, guide, limits);
