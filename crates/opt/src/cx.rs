@@ -9,6 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::equal::Equal;
 use crate::forward::memory::{self, Extents, Fact, MemoryState, Root};
+use crate::forward::sizes::Shifts;
 use crate::forward::{Pass, Step};
 use crate::graft::Inherited;
 
@@ -134,6 +135,10 @@ pub struct Cx<'a> {
     /// Operations that a loop does not repeat: comparisons of the generation, which are made anew when the loop goes back
     /// to the entry.
     pub once: FxHashSet<usize>,
+    /// The operation of the lifted trace that is being fed, while that is.
+    pub(crate) lifted: Option<usize>,
+    /// Shifts that make the mask of a table.
+    pub(crate) shifts: Shifts,
     /// How many operations stand before the last call, it included.
     barrier: usize,
     /// Whether the generation was compared since the program's own code last ran.
@@ -162,6 +167,8 @@ impl<'a> Cx<'a> {
             checkpoint: None,
             carried: FxHashSet::default(),
             once: FxHashSet::default(),
+            lifted: None,
+            shifts: Shifts::default(),
             barrier: 0,
             fresh: false,
             relied_on: Vec::new(),
@@ -509,9 +516,11 @@ impl<'a> Cx<'a> {
                 }
                 new
             };
+            self.lifted = Some(index);
             let value = self.feed_from(trace, index, &map, &snapshot, seen)?;
             values.push(value);
         }
+        self.lifted = None;
         let mut end = trace.end.clone();
         let map = |cx: &mut Cx<'_>, value: &mut Value| {
             *value = cx.canonical(known(&values, *value));

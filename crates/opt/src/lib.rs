@@ -30,6 +30,7 @@ pub use cx::{Constant, ConstantMemory, Cx, Failed, Input};
 
 use dce::Renumbered;
 use forward::memory::{Extents, Facts, Lasting, Verdict};
+use forward::sizes::Shifts;
 use redmagic_ir::{End, Trace};
 
 /// A pass over the whole trace, after the forward chain.
@@ -44,6 +45,7 @@ pub const PASSES: &[&str] = &[
     "related",
     "constants",
     "tables",
+    "sizes",
     "known",
     "gvn",
     "memory",
@@ -107,29 +109,31 @@ pub fn optimize_with(
     };
     let mut loops = peels && matches!(trace.end, End::Repeat { .. }) && peel::possible(trace);
     // Guards against overlap: with all of them, to see how far the accesses to each root reach and which are of use.
-    let begin = |loops: bool, verdict: Verdict, extents: Extents| {
+    let begin = |loops: bool, verdict: Verdict, extents: Extents, shifts: Shifts| {
         let mut cx = Cx::new(&chain, input);
+        cx.shifts = shifts;
         cx.memory.verdict = Some(verdict);
         cx.memory.straight = !loops;
         cx.memory.extents = extents;
         let straight = cx.feed_trace(trace)?;
         Ok((cx, straight))
     };
-    let (mut trial, mut straight) = begin(loops, Verdict::default(), Extents::default())?;
+    let (mut trial, mut straight) = begin(loops, Verdict::default(), Extents::default(), Shifts::default())?;
     if loops && peel::moves_stack(&straight, &trial) {
         loops = false;
-        (trial, straight) = begin(loops, Verdict::default(), Extents::default())?;
+        (trial, straight) = begin(loops, Verdict::default(), Extents::default(), Shifts::default())?;
     }
     let mut extents = Extents::of_fed(&straight, &trial.observed);
+    let shifts = trial.shifts.next();
     let mut verdict = trial.memory.judge();
     if loops {
-        let (mut trial, straight) = begin(loops, Verdict::default(), extents.clone())?;
+        let (mut trial, straight) = begin(loops, Verdict::default(), extents.clone(), shifts.clone())?;
         if peel::peel(&straight, &mut trial).is_ok() {
             verdict = trial.memory.judge();
             extents = Extents::of_fed(trial.b.trace(), &trial.observed);
         }
     }
-    let (mut cx, straight) = begin(loops, verdict, extents)?;
+    let (mut cx, straight) = begin(loops, verdict, extents, shifts)?;
     let straight_facts = cx.memory.facts.clone();
     note("forward", &straight);
     let mut out = if loops {

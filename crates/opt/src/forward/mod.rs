@@ -6,6 +6,7 @@ pub mod gvn;
 pub mod known;
 pub mod memory;
 pub mod related;
+pub mod sizes;
 pub mod tables;
 
 use redmagic_ir::{Op, Trace, Value};
@@ -48,6 +49,7 @@ pub static ALL: &[&dyn Pass] = &[
     &related::Related,
     &constants::Constants,
     &tables::Tables,
+    &sizes::Sizes,
     &known::Known,
     &gvn::Gvn,
     &memory::Memory,
