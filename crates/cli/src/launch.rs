@@ -6,7 +6,7 @@
 
 use std::ffi::CString;
 use std::io::Read;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::wait::waitpid;
-use nix::unistd::{Pid, execv, setsid};
+use nix::unistd::{Pid, setsid};
 
 /// How long a daemon may take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ pub fn daemon_path() -> anyhow::Result<PathBuf> {
 /// # Errors
 /// What the daemon said, or that it said nothing.
 pub fn start(arguments: &[std::ffi::OsString]) -> anyhow::Result<String> {
-    let (reader, _) = spawn(arguments)?;
+    let (reader, _) = spawn(arguments, true)?;
     said(reader)
 }
 
@@ -55,27 +55,26 @@ pub fn start(arguments: &[std::ffi::OsString]) -> anyhow::Result<String> {
 /// # Errors
 /// When there is no daemon to start, or no process.
 pub fn start_unheard(arguments: &[std::ffi::OsString]) -> anyhow::Result<i32> {
-    let (_, pid) = spawn(arguments)?;
+    let (_, pid) = spawn(arguments, false)?;
     Ok(pid)
 }
 
-fn spawn(arguments: &[std::ffi::OsString]) -> anyhow::Result<(std::io::PipeReader, i32)> {
+/// `hears`: whether somebody waits for what the daemon says. Else the caller goes on while the kernel still loads the daemon, a quarter
+/// of what starting it takes.
+fn spawn(arguments: &[std::ffi::OsString], hears: bool) -> anyhow::Result<(std::io::PipeReader, i32)> {
     let path = daemon_path()?;
     let mut argv = vec![CString::new("redmagicd")?];
     for argument in arguments {
         argv.push(CString::new(argument.as_bytes())?);
     }
-    let path = CString::new(path.as_os_str().as_bytes())?;
     let (reader, writer) = std::io::pipe()?;
     let writer = OwnedFd::from(writer);
+    let plan = Plan::new(CString::new(path.as_os_str().as_bytes())?, argv, writer.as_raw_fd());
     let mut daemon = Err(nix::errno::Errno::EAGAIN);
     let child = vfork(&mut || {
         let _ = setsid();
         // The second one lets the daemon be nobody's child.
-        daemon = vfork(&mut || {
-            become_daemon(&path, &argv, &writer);
-            127
-        });
+        daemon = beside(plan, hears);
         0
     })?;
     let _ = waitpid(child, None);
@@ -106,26 +105,78 @@ fn vfork(child: &mut dyn FnMut() -> isize) -> nix::Result<Pid> {
     }
 }
 
-fn become_daemon(path: &CString, argv: &[CString], ready: &OwnedFd) {
-    // SAFETY: plain descriptor calls on numbers that this process owns; nothing else runs here.
+/// All that a daemon is started with, for a process that shares this one's memory and may run beside it: it makes system
+/// calls and does nothing else.
+struct Plan {
+    path: CString,
+    /// What `pointers` points to.
+    _argv: Vec<CString>,
+    /// The arguments, and a null pointer.
+    pointers: Vec<*const libc::c_char>,
+    environment: *const *const libc::c_char,
+    ready: RawFd,
+}
+
+impl Plan {
+    /// It is never freed: nobody knows when a daemon that is not waited for has its own memory. This process soon becomes the program.
+    fn new(path: CString, argv: Vec<CString>, ready: RawFd) -> &'static Plan {
+        unsafe extern "C" {
+            static environ: *const *const libc::c_char;
+        }
+        let pointers = argv.iter().map(|a| a.as_ptr()).chain([std::ptr::null()]).collect();
+        Box::leak(Box::new(Plan {
+            path,
+            _argv: argv,
+            pointers,
+            // SAFETY: this process has one thread, so nobody writes it meanwhile.
+            environment: unsafe { environ },
+            ready,
+        }))
+    }
+}
+
+/// Starts the daemon in a process that shares this one's memory until it calls exec, and waits for that or does not.
+fn beside(plan: &'static Plan, waits: bool) -> nix::Result<Pid> {
+    let stack = Box::leak(vec![0u8; CHILD_STACK].into_boxed_slice());
+    let flags = libc::CLONE_VM | if waits { libc::CLONE_VFORK } else { 0 } | libc::SIGCHLD;
+    // SAFETY: stack and plan are never freed, and the stack is nobody else's. What runs there allocates nothing and writes
+    // nothing but its stack and errno, which this process looks at only where a call of its own has failed.
+    let pid = unsafe {
+        let top = stack.as_mut_ptr().add(CHILD_STACK & !15);
+        libc::clone(
+            become_daemon,
+            top.cast(),
+            flags,
+            std::ptr::from_ref(plan).cast_mut().cast(),
+        )
+    };
+    nix::errno::Errno::result(pid).map(Pid::from_raw)
+}
+
+extern "C" fn become_daemon(plan: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: it is the plan that `beside` was given.
+    let plan = unsafe { &*plan.cast::<Plan>() };
+    // SAFETY: plain system calls on descriptors that this process owns; the pointers are to strings that are never freed, and the
+    // lists of them end with null.
     unsafe {
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
         for fd in 0..3 {
             libc::dup2(null, fd);
         }
         // dup2 clears close-on-exec.
-        if ready.as_raw_fd() == READY_FD {
+        if plan.ready == READY_FD {
             libc::fcntl(READY_FD, libc::F_SETFD, 0);
         } else {
-            libc::dup2(ready.as_raw_fd(), READY_FD);
+            libc::dup2(plan.ready, READY_FD);
         }
         libc::close_range(READY_FD as u32 + 1, u32::MAX, 0);
         // The program may have had signals blocked or ignored.
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+        libc::execve(plan.path.as_ptr(), plan.pointers.as_ptr(), plan.environment);
     }
-    let _ = execv(path, argv);
+    127
 }
 
 fn said(mut reader: std::io::PipeReader) -> anyhow::Result<String> {
