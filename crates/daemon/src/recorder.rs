@@ -145,24 +145,23 @@ const WORLD_FRESH: Duration = Duration::from_millis(20);
 impl<'a> Recorder<'a> {
     /// For the threads of a session.
     pub fn new(session: &'a Session, watch: &'a Watch) -> Recorder<'a> {
-        let (mode, lets_go) = {
-            let engine = lock(&session.engine);
-            let params = engine.params();
-            (params.recorder, params.letgo != 0 && params.verify == 0)
-        };
-        let emulator = (mode != STEP).then(Emulator::new).and_then(|made| match made {
-            Ok(emulator) => Some(emulator),
-            Err(error) => {
-                session.message(format!("recording by single steps, which is slow: {error}"));
-                None
-            }
-        });
+        let params = lock(&session.engine).params().clone();
+        let both = params.recorder == BOTH;
+        let emulator = (params.recorder != STEP)
+            .then(Emulator::new)
+            .and_then(|made| match made {
+                Ok(emulator) => Some(emulator),
+                Err(error) => {
+                    session.message(format!("recording by single steps, which is slow: {error}"));
+                    None
+                }
+            });
         Recorder {
             session,
             watch,
             emulator,
-            both: mode == BOTH,
-            lets_go: lets_go && mode != BOTH,
+            both,
+            lets_go: params.letgo != 0 && params.verify == 0 && !both,
             waits: HashSet::new(),
             world: None,
         }
@@ -200,21 +199,23 @@ impl<'a> Recorder<'a> {
                     return;
                 }
                 Tried::NeedsReal => None,
-                Tried::Done(made, wait) => Some((*made, wait)),
-                Tried::DoneAlone(made, pause) => {
-                    lock(&session.recorders).pauses.add(pause);
-                    return finish(session, &work.job, &made.0, &made.1, pause);
-                }
+                Tried::Done(made, wait, pause) => Some((*made, wait, pause)),
             },
             None => None,
         };
-        if let Some(((result, lessons), wait)) = &emulated
+        if let Some(((result, lessons), wait, pause)) = &emulated
             && !self.both
         {
-            // The thread runs on while its code is compiled.
-            session.release(work.area);
-            lock(&session.recorders).pauses.add(wait.age());
-            return finish(session, &work.job, result, lessons, began.elapsed());
+            // The thread runs on while its code is compiled, if it does not yet.
+            let (pause, took) = match *pause {
+                Some(pause) => (pause, pause),
+                None => {
+                    session.release(work.area);
+                    (wait.age(), began.elapsed())
+                }
+            };
+            lock(&session.recorders).pauses.add(pause);
+            return finish(session, &work.job, result, lessons, took);
         }
         let Some(((result, lessons), stepped)) = self.step(&scene, work, tid) else {
             return;
@@ -222,7 +223,7 @@ impl<'a> Recorder<'a> {
         // A thread that waited in vain and asked again is at another moment. And a call that leads to inner activations of the
         // interpreter goes through traces there when it is stepped over, which may return past it.
         let nesting = scene.functions.nesting.contains_key(&work.job.root);
-        if let Some(((emulated, _), wait)) = &emulated
+        if let Some(((emulated, _), wait, _)) = &emulated
             && *wait == stepped
             && !nesting
         {
@@ -287,10 +288,8 @@ enum Tried {
     NeedsReal,
     /// It must be stepped, and the thread has gone on.
     GoneNeedsReal,
-    /// Done, for the thread that is in this wait.
-    Done(Box<Made>, Wait),
-    /// Done, for a thread that waited so long and has gone on.
-    DoneAlone(Box<Made>, Duration),
+    /// Done, for the thread that is in this wait, or that was, for so long, and has gone on.
+    Done(Box<Made>, Wait, Option<Duration>),
 }
 
 fn out_of_time(reason: Abort) -> bool {
@@ -599,9 +598,10 @@ impl<'a> Scene<'a> {
                 Emulated::NeedsReal { reason, ip } => {
                     tracing::debug!(pid = self.session.pid, reason, "{ip:#x} must be executed for real");
                     *counts.needs_real.entry(reason).or_default() += 1;
-                    match pause {
-                        None => Tried::NeedsReal,
-                        Some(_) => Tried::GoneNeedsReal,
+                    if pause.is_some() {
+                        Tried::GoneNeedsReal
+                    } else {
+                        Tried::NeedsReal
                     }
                 }
                 // Where it went on does not exist: it was led there by what it read late.
@@ -613,11 +613,7 @@ impl<'a> Scene<'a> {
                 Emulated::Done(result) => {
                     counts.emulated.add(&result, stats.instructions, stats.time);
                     self.say("emulated", &result, stats.time);
-                    let made = Box::new((*result, policy.lessons));
-                    match pause {
-                        None => Tried::Done(made, wait),
-                        Some(pause) => Tried::DoneAlone(made, pause),
-                    }
+                    Tried::Done(Box::new((*result, policy.lessons)), wait, pause)
                 }
             }
         })

@@ -40,7 +40,7 @@ pub struct Status {
     pub dropped: u64,
     /// Exits of all traces.
     pub exits: u64,
-    /// Seconds spent recording.
+    /// Seconds that threads waited to be recorded.
     pub record_s: f64,
     /// Seconds spent compiling and installing.
     pub compile_s: f64,

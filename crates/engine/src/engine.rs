@@ -137,7 +137,7 @@ pub struct Setup {
 pub struct Counts {
     /// Aborted recordings and refused compilations, by reason.
     pub aborts: BTreeMap<Abort, u64>,
-    /// Time spent recording.
+    /// Time that threads waited to be recorded.
     pub recording: Duration,
     /// Time spent compiling and installing.
     pub compiling: Duration,

@@ -124,7 +124,7 @@ pub fn optimize_with(
         (trial, straight) = begin(loops, Verdict::default(), Extents::default(), Shifts::default())?;
     }
     let mut extents = Extents::of_fed(&straight, &trial.observed);
-    let shifts = trial.shifts.next();
+    let shifts = std::mem::take(&mut trial.shifts).guarding();
     let mut verdict = trial.memory.judge();
     if loops {
         let (mut trial, straight) = begin(loops, Verdict::default(), extents.clone(), shifts.clone())?;

@@ -270,6 +270,11 @@ impl Root {
         (self.index.is_none() && self.seg.is_none()).then_some(self.base)
     }
 
+    /// Whether it is an address that never changes.
+    pub(crate) fn is_constant(&self, cx: &Cx<'_>) -> bool {
+        self.only_base().is_some_and(|base| cx.int(base).is_some())
+    }
+
     /// The values in it.
     pub fn parts(&self) -> impl Iterator<Item = Value> {
         [self.base, self.index, self.seg]
@@ -707,12 +712,11 @@ fn finds_hidden(cx: &mut Cx<'_>, op: &Op) -> bool {
         return false;
     };
     let slot = if is_private_root(cx, &at.root) {
-        Some((at.disp, at.size))
+        (at.disp, at.size)
     } else {
-        None
+        // With an index it may be anywhere.
+        (i32::MIN, u32::MAX)
     };
-    // With an index it may be anywhere.
-    let slot = slot.unwrap_or((i32::MIN, u32::MAX));
     cx.memory.stack_loads.push(slot);
     cx.memory.hidden.iter().any(|hidden| overlaps(*hidden, slot))
 }

@@ -11,6 +11,7 @@
 use redmagic_ir::{Op, Opcode, Type, Value};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::memory::place;
 use super::{Pass, Step};
 use crate::cx::Cx;
 
@@ -29,10 +30,10 @@ pub(crate) struct Shifts {
 }
 
 impl Shifts {
-    /// What the next feeding of the same trace guards.
-    pub(crate) fn next(&self) -> Shifts {
+    /// After a trial: what the next feeding of the same trace guards.
+    pub(crate) fn guarding(self) -> Shifts {
         Shifts {
-            guarded: &self.guarded | &self.found,
+            guarded: self.found,
             ..Shifts::default()
         }
     }
@@ -84,11 +85,8 @@ fn shift(cx: &mut Cx<'_>, mut op: Op) -> Step {
 
 /// Notes the shift that a mask is made with, if it is for a constant, or what is loaded from a constant address.
 fn find(cx: &mut Cx<'_>, hash: Value, mask: Value) {
-    let fixed = cx.constant(hash).is_some()
-        || cx
-            .def_of(hash, Opcode::Load)
-            .is_some_and(|load| cx.int(load.args[0]).is_some() && load.args[1].is_none() && load.args[2].is_none());
-    if fixed
+    let loaded = || cx.def_of(hash, Opcode::Load).and_then(place);
+    if (cx.constant(hash).is_some() || loaded().is_some_and(|from| from.root.is_constant(cx)))
         && let Some(shift) = shift_in(cx, mask)
         && let Some(at) = cx.shifts.origins.get(&shift)
     {

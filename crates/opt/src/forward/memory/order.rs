@@ -69,7 +69,7 @@ impl Object {
     }
 
     fn is_constant(&self, cx: &Cx<'_>) -> bool {
-        self.root.only_base().is_some_and(|base| cx.int(base).is_some())
+        self.root.is_constant(cx)
     }
 
     /// All that is accessed of it is near.
