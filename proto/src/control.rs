@@ -80,6 +80,8 @@ pub struct Control {
     /// Bumped by `constant_memory_end`: traces that depend on constant memory
     /// compare it with the value they were compiled for.
     pub generation: AtomicU64,
+    /// 1: the daemon wants the doorbell rung when constant memory ends. Whoever rings it makes it 0.
+    pub ring_at_end: AtomicU32,
     /// How often, and from where last, the API was misused.
     pub misuse: [Misuse; MISUSES],
     /// Hotness of anchors, by [`crate::entries::hash`] of the id: counts down, by

@@ -28,6 +28,7 @@
 
 use core::arch::naked_asm;
 use core::mem::{offset_of, size_of};
+use core::sync::atomic::Ordering;
 
 use redmagic_proto::PARK_TIMEOUT_US;
 use redmagic_proto::control::{
@@ -37,12 +38,24 @@ use redmagic_proto::control::{
 use redmagic_proto::descriptor::ShimPage;
 
 use crate::descriptor::redmagic_channel;
-use crate::sys::{ARCH_GET_FS, SYS_ARCH_PRCTL, SYS_CLOCK_GETTIME, SYS_FUTEX, SYS_GETTID};
+use crate::sys::{ARCH_GET_FS, SYS_ARCH_PRCTL, SYS_CLOCK_GETTIME, SYS_FUTEX, SYS_GETTID, syscall};
 
 const FUTEX_WAKE: u32 = 1;
 const FUTEX_WAIT_BITSET: u32 = 9;
 const CLOCK_MONOTONIC: u32 = 1;
 const ETIMEDOUT: i32 = 110;
+
+/// Wakes the daemon for something other than a request.
+pub(crate) fn ring(control: &Control) {
+    control.doorbell.fetch_add(1, Ordering::SeqCst);
+    // SAFETY: waking whoever waits on a word writes no memory, whatever the address is.
+    unsafe {
+        syscall(
+            SYS_FUTEX,
+            [control.doorbell.as_ptr() as usize, FUTEX_WAKE as usize, 1, 0, 0, 0],
+        )
+    };
+}
 
 unsafe extern "C" {
     /// The instruction after the futex wait; never called.

@@ -238,6 +238,10 @@ pub extern "C" fn redmagic_constant_memory_end(ptr: *const c_void) {
     end(KIND_CONSTANT_MEMORY, ptr as u64);
     if let Some(control) = control() {
         control.generation.fetch_add(1, Ordering::SeqCst);
+        // No trace that relies on constant memory is entered until the daemon has looked what is left.
+        if control.ring_at_end.load(Ordering::SeqCst) != 0 && control.ring_at_end.swap(0, Ordering::SeqCst) != 0 {
+            crate::park::ring(control);
+        }
     }
 }
 

@@ -23,7 +23,7 @@
  * and entries without traces. What the shim writes there shows what it did. The layout
  * is that of proto/src/control.rs and `ShimPage` in proto/src/descriptor.rs.
  */
-enum { CONTROL_BYTES = 2 << 20, ENTRIES_BYTES = 1 << 20, GENERATION = 32, MISUSE = 40, HOTNESS = 88 };
+enum { CONTROL_BYTES = 2 << 20, ENTRIES_BYTES = 1 << 20, GENERATION = 32, MISUSE = 48, HOTNESS = 96 };
 static unsigned char control_[CONTROL_BYTES], before_[CONTROL_BYTES], entries_[ENTRIES_BYTES];
 
 static inline void **channel_(void) {

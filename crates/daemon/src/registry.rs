@@ -1,5 +1,7 @@
 //! Reading a target's registry while the target may be changing it.
 
+use std::time::{Duration, Instant};
+
 use redmagic_engine::registry::Declarations;
 use redmagic_proto::registry::{KIND_ENDED, MAX_RECORDS, Record, Registry};
 use redmagic_tracee::memory::Memory;
@@ -14,7 +16,12 @@ pub struct RegistryReader {
     address: u64,
     /// The version that was read last.
     seen: Option<u64>,
+    /// When the target was last asked to ring at the end of constant memory.
+    asked: Option<Instant>,
 }
+
+/// Shortest time between two rings: a program that declares and ends all the time must not be held up by it.
+const BETWEEN_RINGS: Duration = Duration::from_millis(1);
 
 impl RegistryReader {
     /// For the registry at `address`.
@@ -23,7 +30,17 @@ impl RegistryReader {
             memory,
             address,
             seen: None,
+            asked: None,
         }
+    }
+
+    /// Whether it is time to ask the target to ring.
+    pub fn may_ask_to_ring(&mut self) -> bool {
+        let may = self.asked.is_none_or(|asked| asked.elapsed() >= BETWEEN_RINGS);
+        if may {
+            self.asked = Some(Instant::now());
+        }
+        may
     }
 
     /// The registry's content, if it changed since the last call and can be read

@@ -10,6 +10,7 @@
 //! written ends the session with a message and nothing else.
 
 use std::mem::offset_of;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -40,6 +41,9 @@ use crate::watch::Watch;
 
 /// Longest sleep of the service thread: how late it may notice what nobody rings for.
 const IDLE: Duration = Duration::from_millis(50);
+
+/// The same while a tree waits for memory to be declared again, or constant memory may end without a ring.
+const SOON: Duration = Duration::from_millis(2);
 
 /// How often a target that has given up waiting is asked to try again.
 const MAX_REVIVALS: u32 = 16;
@@ -315,8 +319,23 @@ impl Session {
                     return self.end(ending);
                 }
             }
-            let turn = lock(&self.engine).give_turn(self.busy.load(Ordering::Acquire));
-            let idle = payoff.look(self, &mut registry).min(turn).min(IDLE);
+            let (turn, suspended) = {
+                let mut engine = lock(&self.engine);
+                let turn = engine.give_turn(self.busy.load(Ordering::Acquire));
+                (turn, engine.has_suspended())
+            };
+            // Nobody rings when memory is declared, or when it ends again so soon after the last time.
+            let rings = self
+                .control
+                .u32(offset_of!(Control, ring_at_end))
+                .load(Ordering::SeqCst)
+                != 0;
+            let again = if !payoff.is_resting() && (suspended || !rings) {
+                SOON
+            } else {
+                IDLE
+            };
+            let idle = payoff.look(self, &mut registry).min(turn).min(again);
             futex_wait(doorbell, rung, idle);
         }
     }
@@ -324,11 +343,22 @@ impl Session {
     /// Takes in what was declared since, and lets traces that are still right be entered again.
     /// The generation is read first: an end that it counts was made before, and is seen.
     fn follow(&self, registry: &mut RegistryReader) {
+        if registry.may_ask_to_ring() {
+            self.control
+                .u32(offset_of!(Control, ring_at_end))
+                .store(1, Ordering::SeqCst);
+        }
         let mut engine = lock(&self.engine);
         let generation = engine.current_generation();
         if let Some(declared) = registry.changed() {
-            engine.redeclare(declared);
+            let read = |range: Range<u64>| {
+                self.memory
+                    .read_vec(range.start, (range.end - range.start) as usize)
+                    .ok()
+            };
+            engine.redeclare(declared, &read);
         }
+        engine.give_up_suspended();
         if registry.is_current() {
             engine.validate(generation);
         }

@@ -3,11 +3,13 @@
 mod activity;
 mod install;
 mod payoff;
+mod reliance;
 mod waiting;
 
 pub use activity::Stays;
 pub use install::{Begun, Compilation, Draft};
 pub use payoff::{Mode, Passed, Progress};
+use reliance::Reliance;
 use waiting::Who;
 
 use std::collections::{BTreeMap, HashSet};
@@ -31,7 +33,7 @@ use crate::graph::{AnchorKey, AnchorState, Graph, Origin, Slot, TraceId};
 use crate::memory::SharedMemory;
 use crate::params::Params;
 use crate::policy::{Functions, Lessons, World};
-use crate::registry::{ConstantRange, Declarations};
+use crate::registry::Declarations;
 use crate::timing::Stages;
 
 /// A counter that will not run out in the life of a program.
@@ -170,7 +172,7 @@ pub struct Engine {
     /// Functions learnt to be better kept as calls.
     learnt: Functions,
     /// The constant memory that a root's tree relies on, or that its id lies in.
-    relied_on: BTreeMap<TraceId, Vec<ConstantRange>>,
+    relied_on: BTreeMap<TraceId, Reliance>,
     /// What the program cannot write, or does not.
     mappings: Arc<Mappings>,
     /// The target's address of the generation of constant memory.
@@ -599,71 +601,6 @@ impl Engine {
         })?;
         self.graph.anchor(key, api).slot = Some(Slot { address, native: ip });
         Ok(())
-    }
-
-    /// Takes in what the program has declared since, and drops the roots of bytecode that
-    /// is no longer there.
-    pub fn redeclare(&mut self, declared: Declarations) {
-        self.declared = Arc::new(declared);
-        let gone = |block: &ConstantRange| self.declared.constant_at(block.start) != Some(*block);
-        let stale: Vec<TraceId> = self
-            .relied_on
-            .iter()
-            .filter(|(_, blocks)| blocks.iter().any(gone))
-            .map(|(trace, _)| *trace)
-            .collect();
-        for trace in stale {
-            self.drop_root(trace);
-        }
-        let disabled: Vec<TraceId> = self
-            .graph
-            .live()
-            .filter_map(|trace| match trace.origin {
-                Origin::Root(key) if self.declared.disabled.contains(&key.id) => Some(trace.root),
-                _ => None,
-            })
-            .collect();
-        for trace in disabled {
-            self.drop_root(trace);
-        }
-    }
-
-    /// The declarations were read after the generation was this: what is still there is valid
-    /// for it.
-    pub fn validate(&mut self, generation: u64) {
-        if generation == self.generation {
-            return;
-        }
-        self.generation = generation;
-        for root in self.relied_on.keys() {
-            self.cache.set_slot(self.graph.traces[*root as usize].valid, generation);
-        }
-    }
-
-    /// Makes a root unreachable. Whoever is in it leaves at the next turn.
-    fn drop_root(&mut self, trace: TraceId) {
-        // Its tree will never be valid again.
-        self.relied_on.remove(&trace);
-        let Origin::Root(key) = self.graph.traces[trace as usize].origin else {
-            return;
-        };
-        let _ = self.cache.set_entry(key.id, key.return_address, 0);
-        if let Some(anchor) = self.graph.anchors.get_mut(&key)
-            && anchor.state == AnchorState::Compiled(trace)
-        {
-            anchor.state = AnchorState::Cold;
-            anchor.aborts = 0;
-            if let Some(slot) = anchor.slot {
-                self.cache.set_slot(slot.address, slot.native);
-            }
-        }
-        for other in &mut self.graph.traces {
-            if other.root == trace {
-                other.dropped = true;
-            }
-        }
-        self.counts.dropped += 1;
-        self.set_hotness(key.id, self.hot_loop(0));
     }
 
     /// Takes everything out of the target's way: no entry leads to a trace, no loop goes

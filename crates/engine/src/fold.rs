@@ -44,11 +44,12 @@ use std::ops::Range;
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use redmagic_emit::copy::{Op, ShimResult, Source};
 use redmagic_emit::exits::Fixups;
+use redmagic_opt::Relied;
 use redmagic_record::recording::{AccessKind, Inst, Recording, Step};
 
 use self::arith::{add, cut, extend, logic_flags, shift, sub};
 use crate::plan::{STATUS_FLAGS, flags_live, may_keep_flags};
-use crate::registry::{ConstantRange, Declarations};
+use crate::registry::Declarations;
 
 /// What may be relied on.
 #[derive(Debug, Clone, Copy)]
@@ -97,8 +98,8 @@ pub struct Folded {
     pub left_out: usize,
     /// Whether the first argument of the call at the end is known to be this.
     pub argument: Option<u64>,
-    /// The declared blocks that were relied on.
-    pub blocks: Vec<ConstantRange>,
+    /// The declared memory that was relied on.
+    pub relied_on: Vec<Relied>,
 }
 
 /// Registers that a callee of the C ABI preserves, rsp aside.
@@ -127,7 +128,7 @@ pub fn fold(
         fresh: false,
         fixups: Fixups::default(),
         left_out: 0,
-        blocks: Vec::new(),
+        relied_on: Vec::new(),
         info: InstructionInfoFactory::new(),
     };
     for (register, value) in start {
@@ -155,7 +156,7 @@ pub fn fold(
         argument: folder.known[RDI],
         ops: folder.out,
         left_out: folder.left_out,
-        blocks: folder.blocks,
+        relied_on: folder.relied_on,
     }
 }
 
@@ -183,7 +184,7 @@ struct Folder<'a> {
     /// The last fixups that were emitted.
     fixups: Fixups,
     left_out: usize,
-    blocks: Vec<ConstantRange>,
+    relied_on: Vec<Relied>,
     info: InstructionInfoFactory,
 }
 
@@ -347,18 +348,22 @@ impl Folder<'_> {
         }
     }
 
+    fn rely_on(&mut self, word: Relied) {
+        if !self.relied_on.contains(&word) {
+            self.relied_on.push(word);
+        }
+    }
+
     /// Computes an instruction in place of emitting it.
     fn left_out(&mut self, instruction: &Instruction, code: &Source) -> bool {
         let Some((effect, from)) = self.evaluate(instruction, code) else {
             return false;
         };
-        if let Some(Constant::Declared(range)) = from {
+        if let Some(Constant::Declared(word)) = from {
             if !self.freshen(code) {
                 return false;
             }
-            if !self.blocks.contains(&range) {
-                self.blocks.push(range);
-            }
+            self.rely_on(word);
         }
         if let Some((register, value)) = effect.write {
             self.known[register] = Some(value);
@@ -459,10 +464,8 @@ impl Folder<'_> {
                     && value == target
                     && (from == Constant::ReadOnly || self.freshen(code))
                 {
-                    if let Constant::Declared(range) = from
-                        && !self.blocks.contains(&range)
-                    {
-                        self.blocks.push(range);
+                    if let Constant::Declared(word) = from {
+                        self.rely_on(word);
                     }
                     self.left_out += 1;
                     return;
@@ -536,19 +539,24 @@ impl Folder<'_> {
             return None;
         }
         let end = address.checked_add(size as u64)?;
+        let mut bytes = [0; 8];
+        bytes[..size].copy_from_slice(&access.value);
+        let value = u64::from_le_bytes(bytes);
         let from = match self.facts.declared.constant_at(address) {
             Some(range) if end - range.start <= range.length => {
                 if (address..end).any(|byte| self.written.contains(&byte)) {
                     return None;
                 }
-                Constant::Declared(range)
+                Constant::Declared(Relied {
+                    address,
+                    size: size as u32,
+                    bits: u128::from(value),
+                })
             }
             _ if self.facts.mappings.is_read_only(&(address..end)) => Constant::ReadOnly,
             _ => return None,
         };
-        let mut bytes = [0; 8];
-        bytes[..size].copy_from_slice(&access.value);
-        Some((u64::from_le_bytes(bytes), from))
+        Some((value, from))
     }
 
     /// The value of an operand, cut to its size in bytes.
@@ -665,7 +673,7 @@ impl Folder<'_> {
 /// Where a constant load comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Constant {
-    Declared(ConstantRange),
+    Declared(Relied),
     ReadOnly,
 }
 

@@ -6,7 +6,7 @@ use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::{CODE, TEXT, World, end_at, inst, key, loop_recording, loop_steps, recording};
+use common::{CODE, TEXT, World, end_at, inst, key, loading_loop, loop_recording, loop_steps, recording};
 use redmagic_engine::graph::{AnchorKey, AnchorState, Link, Origin};
 use redmagic_engine::policy::{ACTIVATION_LEFT, Lessons};
 use redmagic_engine::registry::Declarations;
@@ -16,7 +16,7 @@ use redmagic_proto::control::{Control, LOOP_WEIGHT};
 use redmagic_proto::entries::hash;
 use redmagic_proto::registry::{KIND_CONSTANT_MEMORY, KIND_DISABLED_BRANCH};
 use redmagic_record::abort::Abort;
-use redmagic_record::recording::{AccessKind, Anchor, AnchorKind, Bytes, End, MemAccess, Recording, Step};
+use redmagic_record::recording::{Anchor, AnchorKind, End, Recording};
 
 fn anchor(key: AnchorKey) -> Request {
     Request::Anchor {
@@ -386,49 +386,6 @@ fn the_size_limit_of_the_cache_is_enforced() {
 }
 
 #[test]
-fn roots_of_bytecode_that_ended_are_dropped() {
-    let mut world = World::new(Params::default());
-    let mut declared = Declarations::default();
-    declared.add(KIND_CONSTANT_MEMORY, key(1).id - 8, 64, 7);
-    world.engine.redeclare(declared.clone());
-    let trace = world.install_loop(key(1));
-    world.engine.redeclare(declared);
-    assert!(world.entry(key(1)).is_some(), "nothing has changed");
-    // The same block declared again is other bytecode.
-    let mut again = Declarations::default();
-    again.add(KIND_CONSTANT_MEMORY, key(1).id - 8, 64, 8);
-    world.engine.redeclare(again);
-    assert_eq!(world.entry(key(1)), None);
-    let slot = world.engine.graph().anchors[&key(1)].slot.unwrap();
-    assert_eq!(
-        world.word(slot.address),
-        slot.native,
-        "whoever is in the loop leaves at its next turn"
-    );
-    assert!(world.engine.graph().traces[trace as usize].dropped);
-    world.install_loop(key(1));
-    assert!(
-        world.entry(key(1)).is_some(),
-        "the new bytecode gets a trace of its own"
-    );
-}
-
-#[test]
-fn a_dropped_tree_is_never_valid_again() {
-    let mut world = World::new(Params::default());
-    let mut declared = Declarations::default();
-    declared.add(KIND_CONSTANT_MEMORY, key(1).id - 8, 64, 7);
-    world.engine.redeclare(declared);
-    let trace = world.install_loop(key(1));
-    let valid = world.engine.graph().traces[trace as usize].valid;
-    world.engine.validate(1);
-    assert_eq!(world.word(valid), 1, "its block is still declared");
-    world.engine.redeclare(Declarations::default());
-    world.engine.validate(2);
-    assert_eq!(world.word(valid), 1, "whoever is in it leaves at the next comparison");
-}
-
-#[test]
 fn other_bytecode_may_end_while_a_trace_is_compiled() {
     let mut world = World::new(Params::default());
     let Decision::Record(job) = world.ask(anchor(key(1))) else {
@@ -437,7 +394,7 @@ fn other_bytecode_may_end_while_a_trace_is_compiled() {
     let recording = loop_recording(key(1));
     let draft = draft(&mut world, &job, &recording);
     let compilation = draft.compile(&job, &recording);
-    world.engine.redeclare(Declarations::default());
+    world.redeclare(Declarations::default());
     world.engine.validate(3);
     let Finished::Installed(trace) = world.engine.publish(&job, &recording, *draft, compilation) else {
         panic!("refused, though nothing that it relies on has ended")
@@ -461,26 +418,10 @@ fn bytes_that_were_declared_anew_while_they_were_recorded_are_not_relied_on() {
             declared.add(KIND_CONSTANT_MEMORY, BLOCK, 64, serial);
             declared
         };
-        world.engine.redeclare(block(serial));
+        world.redeclare(block(serial));
         let job = record(&mut world, anchor(key(1)));
-        // mov rcx, [rdx]; inc rax; jne back.
-        let mut steps = vec![
-            inst(TEXT + 0x105, &[0x48, 0x8b, 0x0a], TEXT + 0x108),
-            inst(TEXT + 0x108, &[0x48, 0xff, 0xc0], TEXT + 0x10b),
-            inst(TEXT + 0x10b, &[0x75, 0xf3], TEXT + 0x100),
-        ];
-        let Step::Inst(load) = &mut steps[0] else {
-            unreachable!()
-        };
-        load.mem.push(MemAccess {
-            addr: BLOCK,
-            size: 8,
-            kind: AccessKind::Read,
-            value: Bytes([5, 0, 0, 0, 0, 0, 0, 0][..].into()),
-        });
-        let mut recording = recording(steps, end_at(key(1)));
-        recording.start.gpr[2] = BLOCK;
-        world.engine.redeclare(block(later));
+        let recording = loading_loop(key(1), BLOCK, 5);
+        world.redeclare(block(later));
         let draft = draft(&mut world, &job, &recording);
         let compilation = draft.compile(&job, &recording);
         world.engine.publish(&job, &recording, *draft, compilation)
@@ -538,7 +479,7 @@ fn a_disabled_branch_loses_its_trace_and_gets_no_other() {
     world.install_loop(key(1));
     let mut declared = Declarations::default();
     declared.add(KIND_DISABLED_BRANCH, key(1).id, 0, 1);
-    world.engine.redeclare(declared);
+    world.redeclare(declared);
     assert_eq!(world.entry(key(1)), None);
     assert!(matches!(world.ask(anchor(key(1))), Decision::Run));
     assert_eq!(world.engine.graph().anchors[&key(1)].state, AnchorState::Blacklisted);
@@ -550,7 +491,7 @@ fn a_forced_anchor_that_is_refused_or_put_off_asks_no_more_at_every_call() {
     let mut world = World::new(Params::default());
     let mut declared = Declarations::default();
     declared.add(KIND_DISABLED_BRANCH, key(1).id, 0, 1);
-    world.engine.redeclare(declared);
+    world.redeclare(declared);
     for api in [ApiFn::ForceBeginTrace, ApiFn::ForceJumpToTrace] {
         let key = AnchorKey {
             return_address: key(1).return_address + api as u64,

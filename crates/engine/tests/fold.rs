@@ -114,7 +114,7 @@ fn fetch_and_decode_are_left_out() {
         (USE, Some((0x9000, &[0; 8]))),
     ]);
     assert_eq!(folded.left_out, 4);
-    assert_eq!(folded.blocks.len(), 1, "the block it relies on is named");
+    assert_eq!(folded.relied_on.len(), 1, "the word it relies on is named");
     assert_eq!(
         folded.ops[..2],
         [

@@ -1,5 +1,6 @@
 //! What the forward passes share: the trace that grows, and what is known about it.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use redmagic_ir::eval::Evaluator;
@@ -33,6 +34,17 @@ pub struct Constant {
     pub bits: u128,
     /// Whether the program declared it, so that it may end.
     pub declared: bool,
+}
+
+/// A word of constant memory that the program declared, and that a trace relies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Relied {
+    /// Address of its first byte.
+    pub address: u64,
+    /// Bytes: 1, 2, 4, 8 or 16.
+    pub size: u32,
+    /// What it holds, as a little-endian number.
+    pub bits: u128,
 }
 
 /// Nothing is constant.
@@ -144,7 +156,7 @@ pub struct Cx<'a> {
     /// Whether the generation was compared since the program's own code last ran.
     pub fresh: bool,
     /// Constant memory that was relied on.
-    relied_on: Vec<u64>,
+    relied_on: BTreeSet<Relied>,
     passes: &'a [&'static dyn Pass],
     eval: Evaluator,
     failed: Option<Failed>,
@@ -171,7 +183,7 @@ impl<'a> Cx<'a> {
             shifts: Shifts::default(),
             barrier: 0,
             fresh: false,
-            relied_on: Vec::new(),
+            relied_on: BTreeSet::new(),
             passes,
             eval: Evaluator::new(),
             failed: None,
@@ -208,16 +220,14 @@ impl<'a> Cx<'a> {
         self.checkpoint = None;
     }
 
-    /// The addresses of the declared constant memory that was relied on.
-    pub fn relied_on(&self) -> Vec<u64> {
-        self.relied_on.clone()
+    /// The declared constant memory that was relied on.
+    pub fn relied_on(&self) -> Vec<Relied> {
+        self.relied_on.iter().copied().collect()
     }
 
     /// Notes that declared constant memory is relied on.
-    pub fn rely_on(&mut self, address: u64) {
-        if !self.relied_on.contains(&address) {
-            self.relied_on.push(address);
-        }
+    pub fn rely_on(&mut self, word: Relied) {
+        self.relied_on.insert(word);
     }
 
     /// What stands for a value: a constant or older value that a guard has shown it to equal.

@@ -26,7 +26,7 @@ pub mod graft;
 pub mod peel;
 pub mod sink;
 
-pub use cx::{Constant, ConstantMemory, Cx, Failed, Input};
+pub use cx::{Constant, ConstantMemory, Cx, Failed, Input, Relied};
 
 use dce::Renumbered;
 use forward::memory::{Extents, Facts, Lasting, Verdict};
@@ -61,8 +61,8 @@ pub struct Optimized {
     pub trace: Trace,
     /// What is known of it, for traces that go on from its exits.
     pub lasting: Lasting,
-    /// The constant memory that it relies on, by address.
-    pub relied_on: Vec<u64>,
+    /// The declared constant memory that it relies on.
+    pub relied_on: Vec<Relied>,
     /// Operations after each stage, by name.
     pub counts: Vec<(&'static str, usize)>,
 }

@@ -51,14 +51,14 @@ fn step(a: &Step, b: &Step) -> Option<String> {
             }
         }
         (Step::Shim(x), Step::Shim(y)) => {
-            let rest = |s: &ShimCall| (s.call.clone(), s.api, s.args, s.return_address, s.rsp, s.result);
+            let rest = |s: &ShimCall| (s.call.clone(), s.api, s.args, s.return_address, s.rsp);
             if rest(x) != rest(y) {
                 return plain(&rest(x), &rest(y));
             }
             match (&x.action, &y.action) {
-                (ShimExecution::Executed(x), ShimExecution::Executed(y)) => registers(x, y),
-                (x, y) if x == y => None,
-                (x, y) => plain(x, y),
+                (ShimExecution::Executed(x), ShimExecution::Executed(y)) => kept(x, y),
+                (a, b) if a == b && x.result == y.result => None,
+                (a, b) => plain(&(a, x.result), &(b, y.result)),
             }
         }
         (x, y) if x == y => None,

@@ -7,7 +7,7 @@ use redmagic_emit::copy::{self, Compiled, CopyError, End as CopyEnd, Environment
 use redmagic_emit::exits::ExitEnvironment;
 use redmagic_emit::lower::{self, Target, Targets};
 use redmagic_ir::Reg;
-use redmagic_opt::graft;
+use redmagic_opt::{Relied, graft};
 use redmagic_proto::ApiFn;
 use redmagic_proto::control::EXIT_COUNTERS;
 use redmagic_record::abort::Abort;
@@ -23,7 +23,7 @@ use crate::graph::{
 use crate::notes::{self, Notes, Purpose, Stretch};
 use crate::params::Params;
 use crate::policy::{ACTIVATION_LEFT, ENTERING};
-use crate::registry::{ConstantRange, Declarations};
+use crate::registry::Declarations;
 use crate::timing::{Laps, Stages};
 use crate::{optimise, plan};
 
@@ -274,8 +274,9 @@ impl Engine {
                 instructions,
             });
         }
-        let gone = |block: &ConstantRange| self.declared.constant_at(block.start) != Some(*block);
-        if code.blocks.iter().any(gone) {
+        let block_of = |word: &Relied| draft.declared.constant_at(word.address);
+        let gone = |word: &Relied| self.declared.constant_at(word.address) != block_of(word);
+        if code.relied_on.iter().any(gone) {
             // What it relies on ended while it was compiled.
             return Err(InstallError::ConstantEnded);
         }
@@ -332,15 +333,13 @@ impl Engine {
             parent: code.parent.map(Arc::new),
             notes: code.notes,
         });
-        let relied_on = self.relied_on.entry(root).or_default();
-        let id_block = match job.origin {
-            Origin::Root(key) => self.declared.constant_at(key.id),
-            Origin::Side { .. } => None,
-        };
-        for block in code.blocks.iter().copied().chain(id_block) {
-            if !relied_on.contains(&block) {
-                relied_on.push(block);
-            }
+        let reliance = self.relied_on.entry(root).or_default();
+        if let Origin::Root(key) = job.origin {
+            reliance.add_block_at(&self.declared, key.id);
+        }
+        for word in code.relied_on {
+            reliance.add_block_at(&self.declared, word.address);
+            reliance.add_word(word);
         }
         self.note_unseen(recording, short_loop);
         // Everything is in place: publish.
@@ -600,11 +599,6 @@ impl Draft {
             .collect();
         let optimised = optimise::optimise(recording, facts, place, &passes, Some(&mut after))?;
         laps.lap("renumbered");
-        let blocks = optimised
-            .relied_on
-            .iter()
-            .filter_map(|address| self.declared.constant_at(*address))
-            .collect();
         let trace = optimised.trace;
         let operations = trace.ops.len();
         let targets = Targets {
@@ -629,7 +623,7 @@ impl Draft {
             left_out: 0,
             operations: Some(operations),
             notes,
-            blocks,
+            relied_on: optimised.relied_on,
             grafted: place.graft.is_some(),
             parent: Some(Parent {
                 shared: compiled.shared.clone(),
@@ -649,8 +643,8 @@ impl Draft {
     fn copy(&self, job: &Job, recording: &Recording) -> Result<Code, InstallError> {
         let ops = plan::plan(recording).map_err(|(reason, ip)| InstallError::Plan(reason, ip))?;
         let folded = self.fold(job, recording, &ops);
-        let (ops, left_out, blocks, argument) = match folded {
-            Some(folded) => (folded.ops, folded.left_out, folded.blocks, folded.argument),
+        let (ops, left_out, relied_on, argument) = match folded {
+            Some(folded) => (folded.ops, folded.left_out, folded.relied_on, folded.argument),
             None => (ops, 0, Vec::new(), None),
         };
         let end = match self.link {
@@ -684,7 +678,7 @@ impl Draft {
             left_out,
             operations: None,
             notes,
-            blocks,
+            relied_on,
             grafted: false,
             parent: None,
         })
@@ -746,7 +740,8 @@ struct Code {
     /// Operations of the optimised trace, if it is one.
     operations: Option<usize>,
     notes: Notes,
-    blocks: Vec<ConstantRange>,
+    /// The declared memory that it relies on.
+    relied_on: Vec<Relied>,
     /// Whether it goes on where its parent is left, before the exit's stub.
     grafted: bool,
     parent: Option<Parent>,

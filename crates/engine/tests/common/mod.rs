@@ -9,13 +9,15 @@ use redmagic_engine::cache::CodeCache;
 use redmagic_engine::graph::AnchorKey;
 use redmagic_engine::memory::SharedMemory;
 use redmagic_engine::policy::Lessons;
+use redmagic_engine::registry::Declarations;
 use redmagic_engine::{Decision, Engine, Finished, Job, Params, Request, Setup};
 use redmagic_proto::ApiFn;
 use redmagic_proto::control::{CONTROL_BYTES, Control, LOOP_WEIGHT};
 use redmagic_proto::entries::{ENTRIES_BYTES, Entry, PROBES, hash};
 use redmagic_record::abort::Abort;
 use redmagic_record::recording::{
-    Anchor, AnchorKind, Api, End, Inst, InstBytes, Meta, Recording, RegisterFile, ShimCall, ShimExecution, Step,
+    AccessKind, Anchor, AnchorKind, Api, Bytes, End, Inst, InstBytes, MemAccess, Meta, Recording, RegisterFile,
+    ShimCall, ShimExecution, Step,
 };
 
 /// Where the pretended target has its code region.
@@ -58,6 +60,12 @@ impl World {
             entries: entries_view,
             code: code_view,
         }
+    }
+
+    /// Takes in declarations, of memory that nobody looks into.
+    pub fn redeclare(&mut self, declared: Declarations) {
+        self.engine
+            .redeclare(declared, &|_| panic!("nothing was declared anew"));
     }
 
     /// The code that the shim would enter for a key.
@@ -203,6 +211,28 @@ pub fn loop_steps() -> Vec<Step> {
 
 pub fn loop_recording(key: AnchorKey) -> Recording {
     recording(loop_steps(), end_at(key))
+}
+
+/// The same loop, after a load of `value` from `block`, whose address rdx has.
+pub fn loading_loop(key: AnchorKey, block: u64, value: u64) -> Recording {
+    // mov rcx, [rdx]; inc rax; jne back.
+    let mut steps = vec![
+        inst(TEXT + 0x105, &[0x48, 0x8b, 0x0a], TEXT + 0x108),
+        inst(TEXT + 0x108, &[0x48, 0xff, 0xc0], TEXT + 0x10b),
+        inst(TEXT + 0x10b, &[0x75, 0xf3], TEXT + 0x100),
+    ];
+    let Step::Inst(load) = &mut steps[0] else {
+        unreachable!()
+    };
+    load.mem.push(MemAccess {
+        addr: block,
+        size: 8,
+        kind: AccessKind::Read,
+        value: Bytes(value.to_le_bytes()[..].into()),
+    });
+    let mut recording = recording(steps, end_at(key));
+    recording.start.gpr[2] = block;
+    recording
 }
 
 pub fn shim(api: ApiFn, ip: u64, args: [u64; 2], result: u64) -> Step {

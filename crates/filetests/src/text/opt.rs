@@ -109,8 +109,8 @@ pub fn opt(input: &str) -> String {
         Ok(done) => {
             check_trace(&done.trace);
             let mut out = done.trace.to_string();
-            for address in done.relied_on {
-                out += &format!("; relies on {address:#x}\n");
+            for word in done.relied_on {
+                out += &format!("; relies on {:#x}\n", word.address);
             }
             out
         }

@@ -11,7 +11,7 @@
 use redmagic_ir::{Op, Opcode};
 
 use super::{Pass, Step};
-use crate::cx::Cx;
+use crate::cx::{Cx, Relied};
 
 /// See the module.
 pub struct Constants;
@@ -56,7 +56,11 @@ impl Pass for Constants {
             return Step::Next(op);
         }
         if constant.declared {
-            cx.rely_on(address);
+            cx.rely_on(Relied {
+                address,
+                size: op.ty.bytes(),
+                bits: constant.bits,
+            });
         }
         Step::Is(cx.b.constant(op.ty, constant.bits & op.ty.mask()))
     }
