@@ -138,7 +138,7 @@ impl Engine {
             match standing {
                 Standing::Valid => self.resume(root),
                 Standing::Missing => self.suspend(root),
-                Standing::Changed => self.drop_root(root),
+                Standing::Changed => self.drop_root(root, "constant memory has changed"),
             }
         }
         let disabled: Vec<TraceId> = self
@@ -150,7 +150,7 @@ impl Engine {
             })
             .collect();
         for root in disabled {
-            self.drop_root(root);
+            self.drop_root(root, "its anchor is disabled");
         }
     }
 
@@ -177,7 +177,7 @@ impl Engine {
             .map(|(root, _)| *root)
             .collect();
         for root in given_up {
-            self.drop_root(root);
+            self.drop_root(root, "constant memory is not declared again");
         }
     }
 
@@ -222,7 +222,7 @@ impl Engine {
             self.cache.set_slot(slot.address, body);
         }
         if self.cache.set_entry(key.id, key.return_address, entry).is_err() {
-            self.drop_root(root);
+            self.drop_root(root, "its entry has gone");
         }
     }
 
@@ -244,7 +244,7 @@ impl Engine {
     }
 
     /// Makes a root unreachable for good.
-    fn drop_root(&mut self, root: TraceId) {
+    fn drop_root(&mut self, root: TraceId, why: &str) {
         // Its tree will never be valid again.
         self.relied_on.remove(&root);
         let Origin::Root(key) = self.graph.traces[root as usize].origin else {
@@ -264,7 +264,7 @@ impl Engine {
                 traces += 1;
             }
         }
-        tracing::debug!(root, traces, "dropped");
+        tracing::debug!(root, traces, why, "dropped");
         self.counts.dropped += 1;
         self.set_hotness(key.id, self.hot_loop(0));
     }
