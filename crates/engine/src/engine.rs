@@ -153,7 +153,7 @@ pub struct Counts {
     pub first_trace: Option<Duration>,
     /// Recordings put off because of `recordshare`.
     pub postponed: u64,
-    /// Roots dropped.
+    /// Traces dropped because of what they relied on, those that went on from them not counted.
     pub dropped: u64,
     /// Traces that were copied because they could not be optimised, by reason.
     pub not_optimised: BTreeMap<&'static str, u64>,
@@ -171,15 +171,15 @@ pub struct Engine {
     declared: Arc<Declarations>,
     /// Functions learnt to be better kept as calls.
     learnt: Functions,
-    /// The constant memory that a root's tree relies on, or that its id lies in.
-    relied_on: BTreeMap<TraceId, Reliance>,
+    /// The constant memory that each live trace relies on, or that its id lies in.
+    reliances: BTreeMap<TraceId, Reliance>,
     /// What the program cannot write, or does not.
     mappings: Arc<Mappings>,
     /// The target's address of the generation of constant memory.
     generation_address: u64,
     /// The target's address of the counters of anchors.
     hotness_address: u64,
-    /// The generation for which the live roots are valid.
+    /// The generation for which the live traces are valid.
     generation: u64,
     counts: Counts,
     start: Instant,
@@ -217,7 +217,7 @@ impl Engine {
             graph: Graph::default(),
             declared: Arc::default(),
             learnt: Functions::default(),
-            relied_on: BTreeMap::new(),
+            reliances: BTreeMap::new(),
             mappings: Arc::default(),
             generation_address: setup.control_address + offset_of!(Control, generation) as u64,
             hotness_address: setup.control_address + offset_of!(Control, hotness) as u64,

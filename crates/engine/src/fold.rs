@@ -25,8 +25,8 @@
 //! * *Constant memory ends.* Before the first load from declared memory, and again after anything
 //!   that may have run the program's own code (a call that is kept, native code), the trace
 //!   compares the generation with the word that it was validated for. The daemon moves that
-//!   word on only when every block that the tree relies on is still declared, and never
-//!   again once the tree was dropped.
+//!   word on only when every block that the trace relies on is still declared, and never
+//!   again once the trace was dropped.
 //! * *Exits are exact.* A register that is known but not in its place is put there by every exit
 //!   stub ([`Op::Fixups`]), and so are flags. Before a kept call everything is in place.
 //! * *Flags.* A guard that is put in loses the flags; it is put in only where they are
@@ -58,7 +58,7 @@ pub struct Facts<'a> {
     pub declared: &'a Declarations,
     /// What is known of the rest.
     pub mappings: &'a Mappings,
-    /// The target's addresses of the current generation, and of the one the tree was validated for.
+    /// The target's addresses of the current generation, and of the one the trace was validated for.
     pub generation: (u64, u64),
 }
 

@@ -154,13 +154,15 @@ pub struct Trace {
     pub folded: usize,
     /// Operations of the optimised trace; `None` when it is copied.
     pub operations: Option<usize>,
-    /// For a root: address of the word with the generation of constant memory that its
-    /// tree was validated for.
+    /// Address of the word with the generation of constant memory that it was validated for.
     pub valid: u64,
     /// Whether it was dropped: nothing leads to it any more.
     pub dropped: bool,
     /// Side traces in its tree, if it is a root.
     pub side_traces: u64,
+    /// Whether it takes the values of its parent over where they are, if it is a side trace: then the word of the exit's
+    /// [handover](ExitState::handover) leads to it, and not the exit's slot.
+    pub grafted: bool,
     /// How it was compiled.
     pub notes: Notes,
     /// What side traces that go on from its exits are made from; only optimised traces have it.
@@ -187,6 +189,8 @@ pub struct ExitState {
     pub target: u64,
     /// Address of its slot.
     pub slot: u64,
+    /// What is there while its turns are counted: its stub.
+    pub stub: u64,
     /// Recordings from it that were aborted.
     pub aborts: u64,
     /// The last abort's reason.

@@ -64,7 +64,7 @@ params! {
     maxtries: "REDMAGIC_MAXTRIES" = 4 in 1 ..= 1000;
     /// Size of the code region in KiB; when it is full, nothing more is compiled.
     codesize: "REDMAGIC_CODESIZE" = 16_384 in 64 ..= 262_144;
-    /// Time in ms after which a tree is dropped of which constant memory has ended and is not declared again: until then it
+    /// Time in ms after which a trace is dropped of which constant memory has ended and is not declared again: until then it
     /// waits for the same bytes to come back. 0: at the next look.
     suspendtime: "REDMAGIC_SUSPENDTIME" = 100 in 0 ..= 60_000;
     /// Deepest nesting of calls that are recorded rather than kept as calls.

@@ -1,8 +1,8 @@
-//! What becomes of trees when the constant memory that they rely on ends, and comes back.
+//! What becomes of traces when the constant memory that they rely on ends, and comes back.
 
 mod common;
 
-use common::{World, key, loading_loop};
+use common::{TEXT, World, end_at, inst, key, loading_loop, reads, recording};
 use redmagic_engine::graph::AnchorState;
 use redmagic_engine::registry::Declarations;
 use redmagic_engine::{Decision, Params, Request};
@@ -158,4 +158,122 @@ fn a_tree_whose_block_stays_away_is_given_up() {
     assert!(is_dropped(&world, trace) && !world.engine.has_suspended());
     assert_eq!(world.engine.graph().anchors[&key(1)].state, AnchorState::Cold);
     assert!(matches!(ask(&mut world), Decision::Record(_)));
+}
+
+/// Another block, of which only a side trace knows.
+const OTHER: u64 = 0x6_0000;
+
+fn both(first: u64, second: u64) -> Declarations {
+    let mut both = declared(first);
+    if second != 0 {
+        both.add(KIND_CONSTANT_MEMORY, OTHER, LENGTH, second);
+    }
+    both
+}
+
+/// The loop, a side trace from its end that has folded 7 from the other block, and a side trace of that.
+fn world_with_side_traces() -> (World, [u32; 3], [u32; 2]) {
+    let mut world = World::new(Params::default());
+    world.redeclare(both(1, 1));
+    let Decision::Record(job) = ask(&mut world) else {
+        panic!("not recorded")
+    };
+    let mut root = loading_loop(key(1), BLOCK, 5);
+    root.start.gpr[6] = OTHER;
+    let root = world.install(&job, &root);
+    let exit_to = |world: &World, trace: u32, target: u64| {
+        let mut exits = world.engine.graph().traces[trace as usize].exits.clone();
+        let found = exits.find(|number| world.engine.graph().exits[*number as usize].target == target);
+        found.expect("the trace can be left there")
+    };
+    let first = exit_to(&world, root, TEXT + 0x10d);
+    let Decision::Record(job) = world.ask(Request::Exit { number: first.into() }) else {
+        panic!("not recorded")
+    };
+    // mov rcx, [rsi]; inc rbx; jne on; nop.
+    let mut steps = vec![
+        inst(TEXT + 0x10d, &[0x48, 0x8b, 0x0e], TEXT + 0x110),
+        inst(TEXT + 0x110, &[0x48, 0xff, 0xc3], TEXT + 0x113),
+        inst(TEXT + 0x113, &[0x75, 0x20], TEXT + 0x135),
+        inst(TEXT + 0x135, &[0x90], TEXT + 0x136),
+    ];
+    reads(&mut steps[0], OTHER, 7);
+    let mut side = recording(steps, end_at(key(1)));
+    side.start.gpr[2] = BLOCK;
+    side.start.gpr[6] = OTHER;
+    let side = world.install(&job, &side);
+    let second = exit_to(&world, side, TEXT + 0x115);
+    let Decision::Record(job) = world.ask(Request::Exit { number: second.into() }) else {
+        panic!("not recorded")
+    };
+    let steps = vec![inst(TEXT + 0x115, &[0x90], TEXT + 0x116)];
+    let last = world.install(&job, &recording(steps, end_at(key(1))));
+    world.engine.validate(1);
+    assert_eq!([root, side, last].map(|trace| valid(&world, trace)), [1; 3]);
+    assert!(is_linked(&world, first) && is_linked(&world, second));
+    (world, [root, side, last], [first, second])
+}
+
+/// Whether a word leads from an exit to its side trace.
+fn is_linked(world: &World, exit: u32) -> bool {
+    let exit = &world.engine.graph().exits[exit as usize];
+    let body = exit.side.map(|side| world.engine.graph().traces[side as usize].body);
+    let words = [exit.slot]
+        .into_iter()
+        .chain(exit.handover.as_ref().map(|handover| handover.slot));
+    words.into_iter().any(|slot| body == Some(world.word(slot)))
+}
+
+#[test]
+fn a_side_trace_falls_without_its_parent_and_with_what_goes_on_from_it() {
+    let (mut world, [root, side, last], [first, _]) = world_with_side_traces();
+    world.engine.redeclare(both(1, 2), &|_| block(8, 0));
+    world.engine.validate(2);
+    let dropped = |world: &World, trace: u32| world.engine.graph().traces[trace as usize].dropped;
+    assert!(!dropped(&world, root) && dropped(&world, side) && dropped(&world, last));
+    assert!(world.entry(key(1)).is_some());
+    assert_eq!([root, side, last].map(|trace| valid(&world, trace)), [2, 1, 1]);
+    assert!(!is_linked(&world, first));
+    let exit = world.engine.graph().exits[first as usize].clone();
+    assert_eq!(world.word(exit.slot), exit.stub, "the exit counts again");
+    assert_eq!(u64::try_from(world.exit_counter(first)), Ok(Params::default().hotexit));
+    assert_eq!(world.engine.graph().traces[root as usize].side_traces, 0);
+    assert!(matches!(
+        world.ask(Request::Exit { number: first.into() }),
+        Decision::Record(_)
+    ));
+}
+
+#[test]
+fn a_suspended_side_trace_is_unlinked_and_what_goes_on_from_it_is_not_valid() {
+    let (mut world, [root, side, last], [first, second]) = world_with_side_traces();
+    world.redeclare(both(1, 0));
+    world.engine.validate(2);
+    assert!(world.entry(key(1)).is_some() && !is_linked(&world, first) && is_linked(&world, second));
+    assert_eq!([root, side, last].map(|trace| valid(&world, trace)), [2, 1, 1]);
+    assert!(
+        matches!(world.ask(Request::Exit { number: first.into() }), Decision::Run),
+        "it may come back"
+    );
+    world.engine.redeclare(both(1, 2), &|range| {
+        assert_eq!(range.start, OTHER);
+        block(7, 0)
+    });
+    world.engine.validate(2);
+    assert!(is_linked(&world, first) && is_linked(&world, second));
+    assert_eq!([root, side, last].map(|trace| valid(&world, trace)), [2; 3]);
+}
+
+#[test]
+fn side_traces_fall_with_their_root() {
+    let (mut world, traces, _) = world_with_side_traces();
+    world.engine.redeclare(both(2, 1), &|_| block(4, 0));
+    world.engine.validate(2);
+    assert!(is_dropped(&world, traces[0]));
+    assert!(
+        traces
+            .iter()
+            .all(|trace| world.engine.graph().traces[*trace as usize].dropped)
+    );
+    assert_eq!(traces.map(|trace| valid(&world, trace)), [1; 3]);
 }

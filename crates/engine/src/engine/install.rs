@@ -44,14 +44,13 @@ pub struct Draft {
     /// The slot of the anchor that it leads to.
     slot: Option<Slot>,
     root: TraceId,
-    /// Address of the word with the generation that its tree is valid for.
+    /// Address of the word with the generation that it is valid for.
     valid: u64,
     learnt: bool,
     /// Where the counters of anchors stood.
     pub(super) activity: Activity,
     /// Whether to note what code is for.
     noting: bool,
-    generation: u64,
     generation_address: u64,
     declared: Arc<Declarations>,
     mappings: Arc<Mappings>,
@@ -128,11 +127,8 @@ impl Engine {
             Origin::Root(_) => self.graph.traces.len() as TraceId,
             Origin::Side { parent, .. } => self.graph.traces[parent as usize].root,
         };
-        self.check_tree(job, root)?;
-        let valid = match job.origin {
-            Origin::Root(_) => self.cache.new_slot(self.generation)?,
-            Origin::Side { .. } => self.graph.traces[root as usize].valid,
-        };
+        self.check_parent(job)?;
+        let valid = self.cache.new_slot(self.generation)?;
         let activity = match job.origin {
             Origin::Root(key) => self.activity(&key),
             Origin::Side { .. } => Activity::default(),
@@ -145,7 +141,6 @@ impl Engine {
             valid,
             learnt,
             noting: self.noting,
-            generation: self.generation,
             generation_address: self.generation_address,
             declared: Arc::clone(&job.declared),
             mappings: Arc::clone(&self.mappings),
@@ -169,10 +164,9 @@ impl Engine {
         })
     }
 
-    /// How many side traces lie between a job's trace and its root, itself included.
-    fn depth(&self, job: &Job) -> u64 {
+    /// How many side traces lie between a trace that starts somewhere and its root, itself included.
+    pub(super) fn depth(&self, mut origin: Origin) -> u64 {
         let mut depth = 0;
-        let mut origin = job.origin;
         while let Origin::Side { parent, .. } = origin {
             depth += 1;
             origin = self.graph.traces[parent as usize].origin;
@@ -180,10 +174,10 @@ impl Engine {
         depth
     }
 
-    /// Refuses side traces of a tree that came to its end meanwhile.
-    fn check_tree(&self, job: &Job, root: TraceId) -> Result<(), InstallError> {
+    /// Refuses side traces of a trace that was dropped meanwhile.
+    fn check_parent(&self, job: &Job) -> Result<(), InstallError> {
         match job.origin {
-            Origin::Side { .. } if self.graph.traces[root as usize].dropped => Err(InstallError::Recording),
+            Origin::Side { parent, .. } if self.graph.traces[parent as usize].dropped => Err(InstallError::Recording),
             _ => Ok(()),
         }
     }
@@ -262,7 +256,7 @@ impl Engine {
             draft.space == self.cache.space() && draft.environment.first_exit == first_exit,
             "something else was compiled meanwhile"
         );
-        self.check_tree(job, root)?;
+        self.check_parent(job)?;
         if let (End::Stopped { reason, .. }, Some(operations)) = (&recording.end, code.operations)
             && *reason == ACTIVATION_LEFT
             && matches!(job.origin, Origin::Root(_))
@@ -280,11 +274,6 @@ impl Engine {
             // What it relies on ended while it was compiled.
             return Err(InstallError::ConstantEnded);
         }
-        if draft.generation != self.generation && matches!(job.origin, Origin::Root(_)) {
-            // Other blocks ended, or were declared. A tree that is live is kept valid by `validate`; this one is not
-            // among them yet.
-            self.cache.set_slot(valid, self.generation);
-        }
         let is_loop = |parent: &Parent| matches!(parent.trace.trace.end, redmagic_ir::End::Loop { .. });
         let uncounted = code.parent.as_ref().is_some_and(is_loop) && code.compiled.turn.is_none();
         let short_loop = uncounted.then_some(job.root);
@@ -293,7 +282,7 @@ impl Engine {
             return Err(CacheError::Full { bytes: EXIT_COUNTERS }.into());
         }
         // Each side trace of a side trace must be twice as hot: paths multiply, and the later ones are taken less often.
-        let armed = self.hot_exit(self.depth(job));
+        let armed = self.hot_exit(self.depth(job.origin));
         for exit in &compiled.exits {
             self.set_exit_counter(exit.number, armed);
         }
@@ -302,6 +291,7 @@ impl Engine {
             trace: id,
             target: exit.target,
             slot: room.data + u64::from(exit.slot.0) * 8,
+            stub: compiled.data[exit.slot.0 as usize],
             handover: exit.handover.as_ref().map(|found| {
                 Arc::new(HandoverState {
                     at: exit.step as usize,
@@ -330,17 +320,11 @@ impl Engine {
             valid,
             dropped: false,
             side_traces: 0,
+            grafted: code.grafted,
             parent: code.parent.map(Arc::new),
             notes: code.notes,
         });
-        let reliance = self.relied_on.entry(root).or_default();
-        if let Origin::Root(key) = job.origin {
-            reliance.add_block_at(&self.declared, key.id);
-        }
-        for word in code.relied_on {
-            reliance.add_block_at(&self.declared, word.address);
-            reliance.add_word(word);
-        }
+        self.rely(id, code.relied_on);
         self.note_unseen(recording, short_loop);
         // Everything is in place: publish.
         match job.origin {
@@ -350,28 +334,14 @@ impl Engine {
                     (slot, compiled.data[turn.0 as usize])
                 });
                 self.count_root(id, key, job.api, turn);
-                if let Err(error) = self.cache.set_entry(key.id, key.return_address, compiled.entry) {
-                    // Nothing leads to it.
-                    self.graph.traces[id as usize].dropped = true;
-                    return Err(error.into());
-                }
-                let anchor = self.graph.anchor(key, job.api);
-                anchor.state = AnchorState::Compiled(id);
-                if let Some(slot) = anchor.slot {
-                    self.cache.set_slot(slot.address, compiled.body);
-                }
+                self.graph.anchor(key, job.api).state = AnchorState::Compiled(id);
             }
             Origin::Side { exit, .. } => {
-                let state = &mut self.graph.exits[exit as usize];
-                state.side = Some(id);
-                let slot = match &state.handover {
-                    Some(handover) if code.grafted => handover.slot,
-                    _ => state.slot,
-                };
-                self.cache.set_slot(slot, compiled.body);
+                self.graph.exits[exit as usize].side = Some(id);
                 self.graph.traces[root as usize].side_traces += 1;
             }
         }
+        self.put_in(id)?;
         Ok(id)
     }
 
@@ -451,7 +421,6 @@ impl Draft {
             valid: words + 8,
             learnt: false,
             noting: false,
-            generation: 0,
             generation_address: words + 16,
             declared: Arc::clone(&job.declared),
             mappings: Arc::new(mappings),
@@ -723,7 +692,7 @@ enum InstallError {
     Copy(#[from] CopyError),
     #[error("{0} at {1:#x}")]
     Plan(Abort, u64),
-    #[error("the recording ends where no trace can, or its tree was dropped meanwhile")]
+    #[error("the recording ends where no trace can, or its parent was dropped meanwhile")]
     Recording,
     #[error("constant memory that it relies on ended meanwhile")]
     ConstantEnded,

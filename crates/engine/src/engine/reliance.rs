@@ -1,19 +1,23 @@
-//! What trees rely on of the memory that the program declared constant, and whether it is still so.
+//! What traces rely on of the memory that the program declared constant, and whether it is still so.
 //!
-//! A tree is valid while every block that it relies on is declared. That a block ended does not mean that what a tree relies on
+//! A trace is valid while every block that it relies on is declared. That a block ended does not mean that what a trace relies on
 //! of it has changed: an interpreter that rewrites one word of a function's bytecode ends the block, writes, and declares it again, and two
-//! functions may share a table that both declare. So a tree of which a block is missing is only suspended: nothing leads to it,
+//! functions may share a table that both declare. So a trace of which a block is missing is only suspended: nothing leads to it,
 //! and it is not valid for any later generation. When all of its blocks are declared again, with the bytes that it relies on,
-//! it goes on; when any of these bytes has changed, or the blocks stay away, it is dropped.
+//! it goes on; when any of these bytes has changed, or the blocks stay away, it is dropped. What goes on from its exits shares its fate: it
+//! may have taken values over that were computed from those bytes. The trace that it goes on from does not.
 //!
 //! # Why this is sound
 //!
-//! All that a trace takes from declared memory are the words in [`Optimized::relied_on`](redmagic_opt::Optimized), with what they held when it
-//! was recorded, and that no store reaches the blocks while they are declared. The words are compared after the generation was read for which
-//! the tree will be valid: should a block end and change during the comparison, or after it, the generation moves on, and the block has another serial
-//! number when the next comparison is due.
+//! * All that a trace takes from declared memory are the words in [`Optimized::relied_on`](redmagic_opt::Optimized), with what they held when it
+//!   was recorded, and that no store reaches the blocks while they are declared. The words are compared after the generation was read for which
+//!   the trace will be valid: should a block end and change during the comparison, or after it, the generation moves on, and the block has another serial
+//!   number when the next comparison is due.
+//! * A thread that is in a trace finds out when it next compares the generation, with a word that is the trace's own. Where a side trace counts on
+//!   a comparison that its parent has made, the parent's exit leads to it: what is dropped or suspended is unlinked before
+//!   anything is made valid for the generation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,19 +25,23 @@ use std::time::{Duration, Instant};
 use redmagic_opt::Relied;
 
 use super::Engine;
+use crate::cache::CacheError;
 use crate::graph::{AnchorState, Origin, TraceId};
 use crate::registry::{ConstantRange, Declarations};
 
 /// Largest block that is compared: one that ends and comes back is small, or the program does something else with it.
 const LARGEST: u64 = 1 << 20;
 
+/// A generation that never comes.
+const NEVER: u64 = u64::MAX;
+
 /// The target's memory: what is in a range of it now.
 pub type Bytes<'a> = dyn Fn(Range<u64>) -> Option<Vec<u8>> + 'a;
 
-/// What the tree of a root relies on.
+/// What a trace relies on.
 #[derive(Debug, Default)]
 pub(super) struct Reliance {
-    /// The blocks, as they were declared when this was last looked at; that of the root's id, too.
+    /// The blocks, as they were declared when this was last looked at; that of a root's id, too.
     blocks: Vec<ConstantRange>,
     /// The words in them.
     words: BTreeSet<Relied>,
@@ -41,7 +49,7 @@ pub(super) struct Reliance {
     suspended: Option<Instant>,
 }
 
-/// How it stands with a tree.
+/// How it stands with a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     /// All is as it was.
@@ -54,16 +62,12 @@ enum Standing {
 
 impl Reliance {
     /// Adds the block of an address, if it lies in one.
-    pub(super) fn add_block_at(&mut self, declared: &Declarations, address: u64) {
+    fn add_block_at(&mut self, declared: &Declarations, address: u64) {
         if let Some(block) = declared.constant_at(address)
             && !self.blocks.contains(&block)
         {
             self.blocks.push(block);
         }
-    }
-
-    pub(super) fn add_word(&mut self, word: Relied) {
-        self.words.insert(word);
     }
 
     fn look(&mut self, declared: &Declarations, bytes: &mut Compared<'_>) -> Standing {
@@ -121,7 +125,28 @@ impl Compared<'_> {
 }
 
 impl Engine {
-    /// Takes in what the program has declared since. Roots of which a block is missing are suspended, those of which one has changed
+    /// Notes what a trace that is about to be linked relies on, and makes it valid if all before it are.
+    pub(super) fn rely(&mut self, id: TraceId, words: Vec<Relied>) {
+        let mut reliance = Reliance::default();
+        let trace = &self.graph.traces[id as usize];
+        if let Origin::Root(key) = trace.origin {
+            reliance.add_block_at(&self.declared, key.id);
+        }
+        for word in words {
+            reliance.add_block_at(&self.declared, word.address);
+            reliance.words.insert(word);
+        }
+        self.reliances.insert(id, reliance);
+        // Other blocks may have ended, or been declared, while it was compiled.
+        let generation = if self.suspended().contains(&id) {
+            NEVER
+        } else {
+            self.generation
+        };
+        self.cache.set_slot(self.graph.traces[id as usize].valid, generation);
+    }
+
+    /// Takes in what the program has declared since. Traces of which a block is missing are suspended, those of which one has changed
     /// are dropped, and those of which all are back go on. `memory` reads the target's, and is asked for blocks that were declared anew.
     pub fn redeclare(&mut self, declared: Declarations, memory: &Bytes<'_>) {
         self.declared = Arc::new(declared);
@@ -130,17 +155,19 @@ impl Engine {
             blocks: BTreeMap::new(),
         };
         let standings: Vec<(TraceId, Standing)> = self
-            .relied_on
+            .reliances
             .iter_mut()
-            .map(|(root, reliance)| (*root, reliance.look(&self.declared, &mut bytes)))
+            .map(|(id, reliance)| (*id, reliance.look(&self.declared, &mut bytes)))
             .collect();
-        for (root, standing) in standings {
+        let mut back = Vec::new();
+        for (id, standing) in standings {
             match standing {
-                Standing::Valid => self.resume(root),
-                Standing::Missing => self.suspend(root),
-                Standing::Changed => self.drop_root(root, "constant memory has changed"),
+                Standing::Valid => back.push(id),
+                Standing::Missing => self.suspend(id),
+                Standing::Changed => self.drop_trace(id, "constant memory has changed"),
             }
         }
+        self.resume(&back);
         let disabled: Vec<TraceId> = self
             .graph
             .live()
@@ -150,122 +177,172 @@ impl Engine {
             })
             .collect();
         for root in disabled {
-            self.drop_root(root, "its anchor is disabled");
+            self.drop_trace(root, "its anchor is disabled");
         }
     }
 
     /// The declarations were read after the generation was this: what is still there is valid
     /// for it.
     pub fn validate(&mut self, generation: u64) {
-        if generation == self.generation {
-            return;
-        }
-        self.generation = generation;
-        for (root, _) in self.relied_on.iter().filter(|(_, on)| on.suspended.is_none()) {
-            self.cache.set_slot(self.graph.traces[*root as usize].valid, generation);
+        if generation != self.generation {
+            self.generation = generation;
+            self.make_valid();
         }
     }
 
-    /// Drops the roots whose blocks have stayed away for too long: what their loops do now is recorded anew.
+    fn make_valid(&mut self) {
+        let suspended = self.suspended();
+        for id in self.reliances.keys().filter(|id| !suspended.contains(id)) {
+            self.cache
+                .set_slot(self.graph.traces[*id as usize].valid, self.generation);
+        }
+    }
+
+    /// Drops what has been suspended for too long: what its loops do now is recorded anew.
     pub fn give_up_suspended(&mut self) {
         let longest = Duration::from_millis(self.params.suspendtime);
         let over = |since: Instant| since.elapsed() >= longest;
         let given_up: Vec<TraceId> = self
-            .relied_on
+            .reliances
             .iter()
             .filter(|(_, on)| on.suspended.is_some_and(over))
-            .map(|(root, _)| *root)
+            .map(|(id, _)| *id)
             .collect();
-        for root in given_up {
-            self.drop_root(root, "constant memory is not declared again");
+        for id in given_up {
+            self.drop_trace(id, "constant memory is not declared again");
         }
     }
 
-    /// Whether a root waits for blocks that it relies on.
+    /// Whether a trace waits for blocks that it relies on.
     pub fn has_suspended(&self) -> bool {
-        self.relied_on.values().any(|on| on.suspended.is_some())
+        self.reliances.values().any(|on| on.suspended.is_some())
     }
 
-    fn suspend(&mut self, root: TraceId) {
-        let Some(reliance) = self.relied_on.get_mut(&root) else {
+    /// The traces that are suspended, with all that goes on from them.
+    fn suspended(&self) -> HashSet<TraceId> {
+        self.with_side_traces(|id| self.reliances.get(&id).is_some_and(|on| on.suspended.is_some()))
+    }
+
+    /// These live traces, and all that goes on from them.
+    fn with_side_traces(&self, these: impl Fn(TraceId) -> bool) -> HashSet<TraceId> {
+        let mut all = HashSet::new();
+        // What goes on from a trace was made after it.
+        for id in self.reliances.keys() {
+            let goes_on = match self.graph.traces[*id as usize].origin {
+                Origin::Side { parent, .. } => all.contains(&parent),
+                Origin::Root(_) => false,
+            };
+            if goes_on || these(*id) {
+                all.insert(*id);
+            }
+        }
+        all
+    }
+
+    fn suspend(&mut self, id: TraceId) {
+        let Some(reliance) = self.reliances.get_mut(&id) else {
             return;
         };
         if reliance.suspended.is_none() {
             reliance.suspended = Some(Instant::now());
-            self.take_out(root);
+            self.take_out(id);
         }
     }
 
-    fn resume(&mut self, root: TraceId) {
-        let Some(reliance) = self.relied_on.get_mut(&root) else {
-            return;
-        };
-        if reliance.suspended.take().is_none() {
-            return;
+    /// Lets go on which of these are suspended.
+    fn resume(&mut self, back: &[TraceId]) {
+        let mut suspended = back.to_vec();
+        suspended.retain(|id| {
+            self.reliances
+                .get_mut(id)
+                .is_some_and(|on| on.suspended.take().is_some())
+        });
+        if !suspended.is_empty() {
+            // Generations that came while they were suspended were none of their own.
+            self.make_valid();
         }
-        let trace = &self.graph.traces[root as usize];
-        // Generations that came while it was suspended were none of its own.
-        self.cache.set_slot(trace.valid, self.generation);
-        let Origin::Root(key) = trace.origin else {
-            return;
-        };
+        for id in suspended {
+            // What has no entry any more is dropped.
+            let _ = self.put_in(id);
+        }
+    }
+
+    /// The word that leads to a side trace from an exit, and what it holds without one.
+    fn word_of(&self, exit: u32, grafted: bool) -> (u64, u64) {
+        let exit = &self.graph.exits[exit as usize];
+        match &exit.handover {
+            Some(handover) if grafted => (handover.slot, handover.found.stub),
+            _ => (exit.slot, exit.stub),
+        }
+    }
+
+    /// Lets its anchor or exit lead to a trace.
+    pub(super) fn put_in(&mut self, id: TraceId) -> Result<(), CacheError> {
+        let trace = &self.graph.traces[id as usize];
         let (entry, body) = (trace.entry, trace.body);
-        let Some(anchor) = self
-            .graph
-            .anchors
-            .get(&key)
-            .filter(|anchor| anchor.state == AnchorState::Compiled(root))
-        else {
-            return;
-        };
-        if let Some(slot) = anchor.slot {
-            self.cache.set_slot(slot.address, body);
+        match trace.origin {
+            Origin::Root(key) => {
+                if let Err(error) = self.cache.set_entry(key.id, key.return_address, entry) {
+                    self.drop_trace(id, "there is no entry for it");
+                    return Err(error);
+                }
+                if let Some(slot) = self.graph.anchors.get(&key).and_then(|anchor| anchor.slot) {
+                    self.cache.set_slot(slot.address, body);
+                }
+            }
+            Origin::Side { exit, .. } => self.cache.set_slot(self.word_of(exit, trace.grafted).0, body),
         }
-        if self.cache.set_entry(key.id, key.return_address, entry).is_err() {
-            self.drop_root(root, "its entry has gone");
-        }
+        Ok(())
     }
 
-    /// Makes a root unreachable. Whoever is in it leaves at the next turn.
-    fn take_out(&mut self, root: TraceId) {
-        let Origin::Root(key) = self.graph.traces[root as usize].origin else {
-            return;
-        };
-        let _ = self.cache.set_entry(key.id, key.return_address, 0);
-        if let Some(anchor) = self
-            .graph
-            .anchors
-            .get(&key)
-            .filter(|anchor| anchor.state == AnchorState::Compiled(root))
-            && let Some(slot) = anchor.slot
-        {
-            self.cache.set_slot(slot.address, slot.native);
-        }
-    }
-
-    /// Makes a root unreachable for good.
-    fn drop_root(&mut self, root: TraceId, why: &str) {
-        // Its tree will never be valid again.
-        self.relied_on.remove(&root);
-        let Origin::Root(key) = self.graph.traces[root as usize].origin else {
-            return;
-        };
-        self.take_out(root);
-        if let Some(anchor) = self.graph.anchors.get_mut(&key)
-            && anchor.state == AnchorState::Compiled(root)
-        {
-            anchor.state = AnchorState::Cold;
-            anchor.aborts = 0;
-        }
-        let mut traces = 0;
-        for other in &mut self.graph.traces {
-            if other.root == root {
-                other.dropped = true;
-                traces += 1;
+    /// Makes a trace unreachable. Whoever goes round in it leaves at the next turn.
+    fn take_out(&mut self, id: TraceId) {
+        let trace = &self.graph.traces[id as usize];
+        match trace.origin {
+            Origin::Root(key) => {
+                let _ = self.cache.set_entry(key.id, key.return_address, 0);
+                if let Some(slot) = self.graph.anchors.get(&key).and_then(|anchor| anchor.slot) {
+                    self.cache.set_slot(slot.address, slot.native);
+                }
+            }
+            Origin::Side { exit, .. } => {
+                let (slot, stub) = self.word_of(exit, trace.grafted);
+                self.cache.set_slot(slot, stub);
             }
         }
-        tracing::debug!(root, traces, why, "dropped");
+    }
+
+    /// Makes a trace unreachable for good, with all that goes on from it: none of them will be valid again.
+    fn drop_trace(&mut self, id: TraceId, why: &str) {
+        let dropped = self.with_side_traces(|each| each == id);
+        if dropped.is_empty() {
+            return;
+        }
+        tracing::debug!(id, traces = dropped.len(), why, "dropped");
+        self.take_out(id);
+        for each in &dropped {
+            self.reliances.remove(each);
+            self.graph.traces[*each as usize].dropped = true;
+        }
         self.counts.dropped += 1;
-        self.set_hotness(key.id, self.hot_loop(0));
+        let trace = &self.graph.traces[id as usize];
+        let (origin, root) = (trace.origin, trace.root);
+        match origin {
+            Origin::Root(key) => {
+                if let Some(anchor) = self.graph.anchors.get_mut(&key)
+                    && anchor.state == AnchorState::Compiled(id)
+                {
+                    anchor.state = AnchorState::Cold;
+                    anchor.aborts = 0;
+                }
+                self.set_hotness(key.id, self.hot_loop(0));
+            }
+            Origin::Side { exit, .. } => {
+                self.graph.exits[exit as usize].side = None;
+                self.graph.exits[exit as usize].aborts = 0;
+                self.graph.traces[root as usize].side_traces -= dropped.len() as u64;
+                self.set_exit_counter(exit, self.hot_exit(self.depth(origin) - 1));
+            }
+        }
     }
 }

@@ -221,18 +221,21 @@ pub fn loading_loop(key: AnchorKey, block: u64, value: u64) -> Recording {
         inst(TEXT + 0x108, &[0x48, 0xff, 0xc0], TEXT + 0x10b),
         inst(TEXT + 0x10b, &[0x75, 0xf3], TEXT + 0x100),
     ];
-    let Step::Inst(load) = &mut steps[0] else {
-        unreachable!()
-    };
+    reads(&mut steps[0], block, value);
+    let mut recording = recording(steps, end_at(key));
+    recording.start.gpr[2] = block;
+    recording
+}
+
+/// Has an instruction read a word.
+pub fn reads(step: &mut Step, addr: u64, value: u64) {
+    let Step::Inst(load) = step else { unreachable!() };
     load.mem.push(MemAccess {
-        addr: block,
+        addr,
         size: 8,
         kind: AccessKind::Read,
         value: Bytes(value.to_le_bytes()[..].into()),
     });
-    let mut recording = recording(steps, end_at(key));
-    recording.start.gpr[2] = block;
-    recording
 }
 
 pub fn shim(api: ApiFn, ip: u64, args: [u64; 2], result: u64) -> Step {
