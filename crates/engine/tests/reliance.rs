@@ -5,7 +5,7 @@ mod common;
 use common::{TEXT, World, end_at, inst, key, loading_loop, reads, recording};
 use redmagic_engine::graph::AnchorState;
 use redmagic_engine::registry::Declarations;
-use redmagic_engine::{Decision, Params, Request};
+use redmagic_engine::{Decision, Mode, Params, Request};
 use redmagic_proto::ApiFn;
 use redmagic_proto::registry::KIND_CONSTANT_MEMORY;
 
@@ -136,6 +136,31 @@ fn a_tree_of_which_a_block_is_missing_is_suspended_until_it_is_back() {
         world.engine.graph().traces[trace as usize].body
     );
     assert_eq!(valid(&world, trace), 2);
+}
+
+#[test]
+fn while_it_is_measured_whether_traces_pay_a_suspended_tree_stays_out_and_one_that_is_back_is_measured() {
+    let (mut world, trace) = world(Params::default());
+    let entry = world.entry(key(1));
+    let native = world.engine.graph().anchors[&key(1)].slot.unwrap();
+    let led = |world: &World| world.word(native.address) != native.native;
+    world.redeclare(Declarations::default());
+    for mode in [Mode::Counting, Mode::Resting, Mode::Running, Mode::Counting] {
+        world.engine.set_mode(mode);
+        assert!(world.entry(key(1)).is_none() && !led(&world), "{mode:?}");
+    }
+    world.engine.redeclare(declared(2), &|_| block(5, 0));
+    let counted = world.entry(key(1));
+    assert!(
+        counted.is_some() && counted != entry && led(&world),
+        "through its turnstile"
+    );
+    world.engine.set_mode(Mode::Resting);
+    world.redeclare(Declarations::default());
+    world.engine.redeclare(declared(3), &|_| block(5, 0));
+    assert!(world.entry(key(1)).is_none() && !led(&world), "it rests");
+    world.engine.set_mode(Mode::Running);
+    assert!(world.entry(key(1)) == entry && led(&world) && !is_dropped(&world, trace));
 }
 
 #[test]

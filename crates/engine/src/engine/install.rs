@@ -341,7 +341,7 @@ impl Engine {
                 self.graph.traces[root as usize].side_traces += 1;
             }
         }
-        self.put_in(id)?;
+        self.lead_to(id)?;
         Ok(id)
     }
 

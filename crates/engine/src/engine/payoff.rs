@@ -22,7 +22,8 @@ use redmagic_proto::entries::{ENTRIES, hash};
 use redmagic_record::recording::{Recording, Step};
 
 use super::{Engine, NEVER};
-use crate::graph::{AnchorKey, AnchorState, TraceId};
+use crate::cache::CacheError;
+use crate::graph::{AnchorKey, AnchorState, Origin, TraceId};
 
 /// How traces are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -159,42 +160,18 @@ impl Engine {
             self.control.fill_i32(offset_of!(Control, hotness), ENTRIES, NEVER);
         }
         self.payoff.mode = mode;
-        let compiled: Vec<_> = self
+        let compiled: Vec<TraceId> = self
             .graph
             .anchors
-            .iter()
-            .filter_map(|(key, anchor)| match anchor.state {
-                AnchorState::Compiled(trace) => Some((*key, anchor.slot, trace)),
+            .values()
+            .filter_map(|anchor| match anchor.state {
+                AnchorState::Compiled(trace) => Some(trace),
                 _ => None,
             })
             .collect();
-        for (key, slot, trace) in compiled {
-            let (entry, body) = {
-                let trace = &self.graph.traces[trace as usize];
-                (trace.entry, trace.body)
-            };
-            let turnstile = self.payoff.turnstiles.get(&trace).copied();
-            let counting = turnstile.filter(|_| mode == Mode::Counting);
-            let (entry, body) = match mode {
-                Mode::Resting => (0, slot.map_or(0, |slot| slot.native)),
-                _ => (
-                    counting.map_or(entry, |turnstile| turnstile.entry),
-                    counting.map_or(body, |turnstile| turnstile.body),
-                ),
-            };
-            // The key has its place already.
-            let _ = self.cache.set_entry(key.id, key.return_address, entry);
-            if let Some(slot) = slot {
-                self.cache.set_slot(slot.address, body);
-            }
-            if let Some(turn) = turnstile.and_then(|turnstile| turnstile.turn) {
-                let there = if mode == Mode::Running {
-                    turn.head
-                } else {
-                    turn.counting
-                };
-                self.cache.set_slot(turn.slot, there);
-            }
+        for trace in compiled {
+            // Its key has a place already.
+            let _ = self.lead_to_root(trace);
         }
         if mode == Mode::Running {
             for (at, left) in std::mem::take(&mut self.payoff.kept).into_iter().enumerate() {
@@ -202,6 +179,39 @@ impl Engine {
                 word.store(left, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Has the words that lead to a root lead to where it is entered now, or past it.
+    ///
+    /// # Errors
+    /// When there is no place for its entry.
+    pub(super) fn lead_to_root(&mut self, root: TraceId) -> Result<(), CacheError> {
+        let trace = &self.graph.traces[root as usize];
+        let Origin::Root(key) = trace.origin else {
+            return Ok(());
+        };
+        let (entry, body) = (trace.entry, trace.body);
+        let mode = self.payoff.mode;
+        let slot = self.graph.anchors.get(&key).and_then(|anchor| anchor.slot);
+        let turnstile = self.payoff.turnstiles.get(&root).copied();
+        let (entry, body) = match turnstile.filter(|_| mode == Mode::Counting) {
+            _ if mode == Mode::Resting || self.is_suspended(root) => (0, slot.map_or(0, |slot| slot.native)),
+            Some(turnstile) => (turnstile.entry, turnstile.body),
+            None => (entry, body),
+        };
+        self.cache.set_entry(key.id, key.return_address, entry)?;
+        if let Some(slot) = slot {
+            self.cache.set_slot(slot.address, body);
+        }
+        if let Some(turn) = turnstile.and_then(|turnstile| turnstile.turn) {
+            let there = if mode == Mode::Running {
+                turn.head
+            } else {
+                turn.counting
+            };
+            self.cache.set_slot(turn.slot, there);
+        }
+        Ok(())
     }
 
     /// The counter of a bucket of anchors; while nothing may become hot, what it will be again.

@@ -220,7 +220,12 @@ impl Engine {
 
     /// The traces that are suspended, with all that goes on from them.
     fn suspended(&self) -> HashSet<TraceId> {
-        self.with_side_traces(|id| self.reliances.get(&id).is_some_and(|on| on.suspended.is_some()))
+        self.with_side_traces(|id| self.is_suspended(id))
+    }
+
+    /// Whether a trace waits for blocks that it relies on itself.
+    pub(super) fn is_suspended(&self, id: TraceId) -> bool {
+        self.reliances.get(&id).is_some_and(|on| on.suspended.is_some())
     }
 
     /// These live traces, and all that goes on from them.
@@ -245,7 +250,7 @@ impl Engine {
         };
         if reliance.suspended.is_none() {
             reliance.suspended = Some(Instant::now());
-            self.take_out(id);
+            let _ = self.lead_to(id);
         }
     }
 
@@ -263,7 +268,7 @@ impl Engine {
         }
         for id in suspended {
             // What has no entry any more is dropped.
-            let _ = self.put_in(id);
+            let _ = self.lead_to(id);
         }
     }
 
@@ -276,21 +281,24 @@ impl Engine {
         }
     }
 
-    /// Lets its anchor or exit lead to a trace.
-    pub(super) fn put_in(&mut self, id: TraceId) -> Result<(), CacheError> {
+    /// Has its anchor or exit lead to a trace, or past it while it is suspended.
+    ///
+    /// # Errors
+    /// When there is no place for the entry of a root, which is dropped then.
+    pub(super) fn lead_to(&mut self, id: TraceId) -> Result<(), CacheError> {
         let trace = &self.graph.traces[id as usize];
-        let (entry, body) = (trace.entry, trace.body);
         match trace.origin {
-            Origin::Root(key) => {
-                if let Err(error) = self.cache.set_entry(key.id, key.return_address, entry) {
+            Origin::Root(_) => {
+                if let Err(error) = self.lead_to_root(id) {
                     self.drop_trace(id, "there is no entry for it");
                     return Err(error);
                 }
-                if let Some(slot) = self.graph.anchors.get(&key).and_then(|anchor| anchor.slot) {
-                    self.cache.set_slot(slot.address, body);
-                }
             }
-            Origin::Side { exit, .. } => self.cache.set_slot(self.word_of(exit, trace.grafted).0, body),
+            Origin::Side { exit, .. } => {
+                let (slot, stub) = self.word_of(exit, trace.grafted);
+                let there = if self.is_suspended(id) { stub } else { trace.body };
+                self.cache.set_slot(slot, there);
+            }
         }
         Ok(())
     }
