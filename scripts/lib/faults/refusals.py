@@ -214,7 +214,7 @@ def versions(settings):
     in_note = bytearray(original)
     in_note[note + 32 : note + 36] = struct.pack("<I", 77)
     in_descriptor = bytearray(original)
-    at = original.find(b"REDMAGIC" + struct.pack("<I", 1))
+    at = original.find(b"REDMAGIC" + original[note + 32 : note + 36])
     settings.check(at > 0, "refusals: version", "the descriptor was not found")
     in_descriptor[at + 8 : at + 12] = struct.pack("<I", 78)
     for which, data, number in (("note", in_note, "77"), ("descriptor", in_descriptor, "78")):
