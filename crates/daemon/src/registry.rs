@@ -18,10 +18,14 @@ pub struct RegistryReader {
     seen: Option<u64>,
     /// When the target was last asked to ring at the end of constant memory.
     asked: Option<Instant>,
+    /// How long it took when something had changed last.
+    took: Duration,
 }
 
 /// Shortest time between two rings: a program that declares and ends all the time must not be held up by it.
 const BETWEEN_RINGS: Duration = Duration::from_millis(1);
+/// How much of a processor may go into following such a program: one part in so many.
+const SHARE: u32 = 20;
 
 impl RegistryReader {
     /// For the registry at `address`.
@@ -31,12 +35,23 @@ impl RegistryReader {
             address,
             seen: None,
             asked: None,
+            took: Duration::ZERO,
         }
+    }
+
+    /// Notes how long it took to take in what had changed.
+    pub fn note_time(&mut self, took: Duration) {
+        self.took = took;
+    }
+
+    /// How long to leave it at that when nobody rings.
+    pub fn pause(&self) -> Duration {
+        BETWEEN_RINGS.max(self.took * SHARE)
     }
 
     /// Whether it is time to ask the target to ring.
     pub fn may_ask_to_ring(&mut self) -> bool {
-        let may = self.asked.is_none_or(|asked| asked.elapsed() >= BETWEEN_RINGS);
+        let may = self.asked.is_none_or(|asked| asked.elapsed() >= self.pause());
         if may {
             self.asked = Some(Instant::now());
         }

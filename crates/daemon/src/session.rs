@@ -42,9 +42,6 @@ use crate::watch::Watch;
 /// Longest sleep of the service thread: how late it may notice what nobody rings for.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// The same while a tree waits for memory to be declared again, or constant memory may end without a ring.
-const SOON: Duration = Duration::from_millis(2);
-
 /// How often a target that has given up waiting is asked to try again.
 const MAX_REVIVALS: u32 = 16;
 
@@ -331,7 +328,7 @@ impl Session {
                 .load(Ordering::SeqCst)
                 != 0;
             let again = if !payoff.is_resting() && (suspended || !rings) {
-                SOON
+                registry.pause().min(IDLE)
             } else {
                 IDLE
             };
@@ -350,6 +347,7 @@ impl Session {
         }
         let mut engine = lock(&self.engine);
         let generation = engine.current_generation();
+        let began = Instant::now();
         if let Some(declared) = registry.changed() {
             let read = |range: Range<u64>| {
                 self.memory
@@ -357,6 +355,7 @@ impl Session {
                     .ok()
             };
             engine.redeclare(declared, &read);
+            registry.note_time(began.elapsed());
         }
         engine.give_up_suspended();
         if registry.is_current() {
