@@ -8,6 +8,10 @@ use redmagic_tracee::memory::Memory;
 
 /// How often an inconsistent read is repeated before it is put off.
 const TRIES: usize = 4;
+/// Shortest time between two rings: a program that declares and ends all the time must not be held up by it.
+const BETWEEN_RINGS: Duration = Duration::from_millis(1);
+/// How much of a processor may go into following such a program: one part in so many.
+const SHARE: u32 = 20;
 
 /// Follows the registry of one target.
 #[derive(Debug)]
@@ -21,11 +25,6 @@ pub struct RegistryReader {
     /// How long it took when something had changed last.
     took: Duration,
 }
-
-/// Shortest time between two rings: a program that declares and ends all the time must not be held up by it.
-const BETWEEN_RINGS: Duration = Duration::from_millis(1);
-/// How much of a processor may go into following such a program: one part in so many.
-const SHARE: u32 = 20;
 
 impl RegistryReader {
     /// For the registry at `address`.

@@ -322,11 +322,7 @@ impl Session {
                 (turn, engine.has_suspended())
             };
             // Nobody rings when memory is declared, or when it ends again so soon after the last time.
-            let rings = self
-                .control
-                .u32(offset_of!(Control, ring_at_end))
-                .load(Ordering::SeqCst)
-                != 0;
+            let rings = self.ring_at_end().load(Ordering::SeqCst) != 0;
             let again = if !payoff.is_resting() && (suspended || !rings) {
                 registry.pause().min(IDLE)
             } else {
@@ -341,9 +337,7 @@ impl Session {
     /// The generation is read first: an end that it counts was made before, and is seen.
     fn follow(&self, registry: &mut RegistryReader) {
         if registry.may_ask_to_ring() {
-            self.control
-                .u32(offset_of!(Control, ring_at_end))
-                .store(1, Ordering::SeqCst);
+            self.ring_at_end().store(1, Ordering::SeqCst);
         }
         let mut engine = lock(&self.engine);
         let generation = engine.current_generation();
@@ -448,6 +442,11 @@ impl Session {
     pub fn open_channel(&self) -> Result<(), redmagic_tracee::error::Error> {
         self.space.write_u64(self.shim.page + 8, self.layout.entries)?;
         self.space.write_u64(self.shim.page, self.layout.control)
+    }
+
+    /// Whether the target rings at the end of constant memory: see [`Control::ring_at_end`].
+    fn ring_at_end(&self) -> &AtomicU32 {
+        self.control.u32(offset_of!(Control, ring_at_end))
     }
 
     /// The state word of a park area.

@@ -38,7 +38,7 @@
 
 mod arith;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
@@ -99,7 +99,7 @@ pub struct Folded {
     /// Whether the first argument of the call at the end is known to be this.
     pub argument: Option<u64>,
     /// The declared memory that was relied on.
-    pub relied_on: Vec<Relied>,
+    pub relied_on: BTreeSet<Relied>,
 }
 
 /// Registers that a callee of the C ABI preserves, rsp aside.
@@ -128,7 +128,7 @@ pub fn fold(
         fresh: false,
         fixups: Fixups::default(),
         left_out: 0,
-        relied_on: Vec::new(),
+        relied_on: BTreeSet::new(),
         info: InstructionInfoFactory::new(),
     };
     for (register, value) in start {
@@ -184,7 +184,7 @@ struct Folder<'a> {
     /// The last fixups that were emitted.
     fixups: Fixups,
     left_out: usize,
-    relied_on: Vec<Relied>,
+    relied_on: BTreeSet<Relied>,
     info: InstructionInfoFactory,
 }
 
@@ -348,12 +348,6 @@ impl Folder<'_> {
         }
     }
 
-    fn rely_on(&mut self, word: Relied) {
-        if !self.relied_on.contains(&word) {
-            self.relied_on.push(word);
-        }
-    }
-
     /// Computes an instruction in place of emitting it.
     fn left_out(&mut self, instruction: &Instruction, code: &Source) -> bool {
         let Some((effect, from)) = self.evaluate(instruction, code) else {
@@ -363,7 +357,7 @@ impl Folder<'_> {
             if !self.freshen(code) {
                 return false;
             }
-            self.rely_on(word);
+            self.relied_on.insert(word);
         }
         if let Some((register, value)) = effect.write {
             self.known[register] = Some(value);
@@ -465,7 +459,7 @@ impl Folder<'_> {
                     && (from == Constant::ReadOnly || self.freshen(code))
                 {
                     if let Constant::Declared(word) = from {
-                        self.rely_on(word);
+                        self.relied_on.insert(word);
                     }
                     self.left_out += 1;
                     return;

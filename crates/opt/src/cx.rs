@@ -221,8 +221,8 @@ impl<'a> Cx<'a> {
     }
 
     /// The declared constant memory that was relied on.
-    pub fn relied_on(&self) -> Vec<Relied> {
-        self.relied_on.iter().copied().collect()
+    pub fn relied_on(&self) -> BTreeSet<Relied> {
+        self.relied_on.clone()
     }
 
     /// Notes that declared constant memory is relied on.

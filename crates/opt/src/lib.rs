@@ -28,6 +28,8 @@ pub mod sink;
 
 pub use cx::{Constant, ConstantMemory, Cx, Failed, Input, Relied};
 
+use std::collections::BTreeSet;
+
 use dce::Renumbered;
 use forward::memory::{Extents, Facts, Lasting, Verdict};
 use forward::sizes::Shifts;
@@ -62,7 +64,7 @@ pub struct Optimized {
     /// What is known of it, for traces that go on from its exits.
     pub lasting: Lasting,
     /// The declared constant memory that it relies on.
-    pub relied_on: Vec<Relied>,
+    pub relied_on: BTreeSet<Relied>,
     /// Operations after each stage, by name.
     pub counts: Vec<(&'static str, usize)>,
 }

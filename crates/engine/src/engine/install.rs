@@ -1,5 +1,6 @@
 //! From a recording to installed code: optimised if that can be had, else copied.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -614,7 +615,7 @@ impl Draft {
         let folded = self.fold(job, recording, &ops);
         let (ops, left_out, relied_on, argument) = match folded {
             Some(folded) => (folded.ops, folded.left_out, folded.relied_on, folded.argument),
-            None => (ops, 0, Vec::new(), None),
+            None => (ops, 0, BTreeSet::new(), None),
         };
         let end = match self.link {
             Link::Native(target) => CopyEnd::Native { target },
@@ -710,7 +711,7 @@ struct Code {
     operations: Option<usize>,
     notes: Notes,
     /// The declared memory that it relies on.
-    relied_on: Vec<Relied>,
+    relied_on: BTreeSet<Relied>,
     /// Whether it goes on where its parent is left, before the exit's stub.
     grafted: bool,
     parent: Option<Parent>,

@@ -195,7 +195,7 @@ impl Engine {
         let slot = self.graph.anchors.get(&key).and_then(|anchor| anchor.slot);
         let turnstile = self.payoff.turnstiles.get(&root).copied();
         let (entry, body) = match turnstile.filter(|_| mode == Mode::Counting) {
-            _ if mode == Mode::Resting || self.is_suspended(root) => (0, slot.map_or(0, |slot| slot.native)),
+            _ if mode == Mode::Resting || self.is_out(root) => (0, slot.map_or(0, |slot| slot.native)),
             Some(turnstile) => (turnstile.entry, turnstile.body),
             None => (entry, body),
         };

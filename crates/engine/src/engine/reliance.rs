@@ -126,16 +126,15 @@ impl Compared<'_> {
 
 impl Engine {
     /// Notes what a trace that is about to be linked relies on, and makes it valid if all before it are.
-    pub(super) fn rely(&mut self, id: TraceId, words: Vec<Relied>) {
+    pub(super) fn rely(&mut self, id: TraceId, words: BTreeSet<Relied>) {
         let mut reliance = Reliance::default();
-        let trace = &self.graph.traces[id as usize];
-        if let Origin::Root(key) = trace.origin {
+        if let Origin::Root(key) = self.graph.traces[id as usize].origin {
             reliance.add_block_at(&self.declared, key.id);
         }
-        for word in words {
+        for word in &words {
             reliance.add_block_at(&self.declared, word.address);
-            reliance.words.insert(word);
         }
+        reliance.words = words;
         self.reliances.insert(id, reliance);
         // Other blocks may have ended, or been declared, while it was compiled.
         let generation = if self.suspended().contains(&id) {
@@ -162,7 +161,8 @@ impl Engine {
         let mut back = Vec::new();
         for (id, standing) in standings {
             match standing {
-                Standing::Valid => back.push(id),
+                Standing::Valid if self.is_suspended(id) => back.push(id),
+                Standing::Valid => {}
                 Standing::Missing => self.suspend(id),
                 Standing::Changed => self.drop_trace(id, "constant memory has changed"),
             }
@@ -223,8 +223,13 @@ impl Engine {
         self.with_side_traces(|id| self.is_suspended(id))
     }
 
+    /// Whether nothing is to lead to a trace.
+    pub(super) fn is_out(&self, id: TraceId) -> bool {
+        self.is_suspended(id) || self.graph.traces[id as usize].dropped
+    }
+
     /// Whether a trace waits for blocks that it relies on itself.
-    pub(super) fn is_suspended(&self, id: TraceId) -> bool {
+    fn is_suspended(&self, id: TraceId) -> bool {
         self.reliances.get(&id).is_some_and(|on| on.suspended.is_some())
     }
 
@@ -254,21 +259,20 @@ impl Engine {
         }
     }
 
-    /// Lets go on which of these are suspended.
+    /// Lets suspended traces go on.
     fn resume(&mut self, back: &[TraceId]) {
-        let mut suspended = back.to_vec();
-        suspended.retain(|id| {
-            self.reliances
-                .get_mut(id)
-                .is_some_and(|on| on.suspended.take().is_some())
-        });
-        if !suspended.is_empty() {
+        for id in back {
+            if let Some(reliance) = self.reliances.get_mut(id) {
+                reliance.suspended = None;
+            }
+        }
+        if !back.is_empty() {
             // Generations that came while they were suspended were none of their own.
             self.make_valid();
         }
-        for id in suspended {
+        for id in back {
             // What has no entry any more is dropped.
-            let _ = self.lead_to(id);
+            let _ = self.lead_to(*id);
         }
     }
 
@@ -281,7 +285,7 @@ impl Engine {
         }
     }
 
-    /// Has its anchor or exit lead to a trace, or past it while it is suspended.
+    /// Has its anchor or exit lead to a trace, or past it while it is suspended and once it was dropped.
     ///
     /// # Errors
     /// When there is no place for the entry of a root, which is dropped then.
@@ -296,42 +300,26 @@ impl Engine {
             }
             Origin::Side { exit, .. } => {
                 let (slot, stub) = self.word_of(exit, trace.grafted);
-                let there = if self.is_suspended(id) { stub } else { trace.body };
+                let there = if self.is_out(id) { stub } else { trace.body };
                 self.cache.set_slot(slot, there);
             }
         }
         Ok(())
     }
 
-    /// Makes a trace unreachable. Whoever goes round in it leaves at the next turn.
-    fn take_out(&mut self, id: TraceId) {
-        let trace = &self.graph.traces[id as usize];
-        match trace.origin {
-            Origin::Root(key) => {
-                let _ = self.cache.set_entry(key.id, key.return_address, 0);
-                if let Some(slot) = self.graph.anchors.get(&key).and_then(|anchor| anchor.slot) {
-                    self.cache.set_slot(slot.address, slot.native);
-                }
-            }
-            Origin::Side { exit, .. } => {
-                let (slot, stub) = self.word_of(exit, trace.grafted);
-                self.cache.set_slot(slot, stub);
-            }
-        }
-    }
-
-    /// Makes a trace unreachable for good, with all that goes on from it: none of them will be valid again.
+    /// Makes a trace unreachable for good, with all that goes on from it: none of them will be valid again, and whoever goes round
+    /// in it leaves at the next turn.
     fn drop_trace(&mut self, id: TraceId, why: &str) {
         let dropped = self.with_side_traces(|each| each == id);
         if dropped.is_empty() {
             return;
         }
         tracing::debug!(id, traces = dropped.len(), why, "dropped");
-        self.take_out(id);
         for each in &dropped {
             self.reliances.remove(each);
             self.graph.traces[*each as usize].dropped = true;
         }
+        let _ = self.lead_to(id);
         self.counts.dropped += 1;
         let trace = &self.graph.traces[id as usize];
         let (origin, root) = (trace.origin, trace.root);
@@ -345,11 +333,12 @@ impl Engine {
                 }
                 self.set_hotness(key.id, self.hot_loop(0));
             }
-            Origin::Side { exit, .. } => {
+            Origin::Side { exit, parent } => {
                 self.graph.exits[exit as usize].side = None;
                 self.graph.exits[exit as usize].aborts = 0;
                 self.graph.traces[root as usize].side_traces -= dropped.len() as u64;
-                self.set_exit_counter(exit, self.hot_exit(self.depth(origin) - 1));
+                let parent = self.graph.traces[parent as usize].origin;
+                self.set_exit_counter(exit, self.hot_exit(self.depth(parent)));
             }
         }
     }
