@@ -27,7 +27,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::cx::{Cx, Failed};
 use crate::equal::Equal;
-use crate::forward::memory::{self, Place};
+use crate::forward::memory::{self, Fact, Place, Root};
 
 /// Most attempts: each gives up some knowledge.
 const ATTEMPTS: usize = 24;
@@ -334,6 +334,33 @@ fn assemble(
         ..map_snapshot(&body.end)
     });
     out.guard(over, false, restart);
+    // At the head of every turn: a value of the first iteration that changes is what the loop carries for it.
+    let held = |value: Value| {
+        let value = at_head.canonical(value);
+        let stays = value.as_op().is_none() || cx.canonical(body.copy(value)) == value;
+        (stays || phis.contains_key(&value)).then(|| map(value))
+    };
+    let held_root = |root: &Root| {
+        let held_all = root.parts().all(|part| held(part).is_some());
+        held_all.then(|| root.with(&|part| held(part).unwrap_or(part)))
+    };
+    // What the first iteration has shown, every turn has shown by its end: its guards are there again, or implied.
+    let before = cx.memory.facts.before(count).into_iter();
+    let in_turns: Vec<Fact> = before
+        .filter_map(|fact| {
+            let (a, b) = (held_root(&fact.a.0)?, held_root(&fact.b.0)?);
+            Some(Fact {
+                at: count + shift,
+                a: (a, fact.a.1, fact.a.2),
+                b: (b, fact.b.1, fact.b.2),
+            })
+        })
+        .collect();
+    let lasting = cx.memory.used_at_head().into_iter().filter_map(|(place, value)| {
+        let (value, root) = (held(value)?, held_root(&place.root)?);
+        Some((Place { root, ..place }, value))
+    });
+    cx.memory.lasting = lasting.collect();
     cx.memory.facts.change(|fact| {
         if fact.at > count {
             fact.at += shift;
@@ -342,21 +369,9 @@ fn assemble(
         }
         true
     });
-    cx.memory.lasting = cx
-        .memory
-        .used_at_head()
-        .into_iter()
-        .filter_map(|(place, value)| {
-            let held = |value: Value| {
-                let value = at_head.canonical(value);
-                let stays = value.as_op().is_none() || cx.canonical(body.copy(value)) == value;
-                (stays || phis.contains_key(&value)).then(|| map(value))
-            };
-            let (value, roots) = (held(value)?, place.root.parts().all(|part| held(part).is_some()));
-            let root = place.root.with(&|part| held(part).unwrap_or(part));
-            roots.then_some((Place { root, ..place }, value))
-        })
-        .collect();
+    for fact in in_turns {
+        cx.memory.facts.add(fact);
+    }
     let mut next = vec![(counter, left)];
     next.extend(
         carried

@@ -306,38 +306,75 @@ pub(crate) fn read(cx: &mut Cx<'_>, place: &Place) {
     }
 }
 
-/// Whether a load of one range reads nothing of the other, by their order.
+/// Whether a load of one range reads nothing of the other.
 fn unread(cx: &mut Cx<'_>, (root, start, end): (Root, i64, i64), (other, lo, hi): (Root, i64, i64)) -> bool {
     let (a, b) = (Span::plain(root, start, end), Span::plain(other, lo, hi));
     let order = Order::of_spans(cx, &a, &b);
-    if cx
+    let pairs = pairs(cx, &root, &other, order.as_ref());
+    let known = cx
         .memory
         .facts
-        .ranges_apart(cx.b.len(), (root, start, end), (other, lo, hi))
-    {
-        for pair in order.map(|order| order.pairs(cx)).unwrap_or_default() {
-            cx.memory.worth.unread(pair, other);
-        }
-        return true;
-    }
-    let Some(order) = order else { return false };
-    let pairs = order.pairs(cx);
+        .ranges_apart(cx.b.len(), (root, start, end), (other, lo, hi));
     // In a loop more is stored in the next turn, and guards cost more: only what will be guarded anyway is guarded already here.
     let wanted = |verdict: &Verdict| pairs.iter().all(|pair| verdict.useful.contains(pair));
-    if !may_guard(cx, &pairs) || !cx.memory.straight && !cx.memory.verdict.as_ref().is_some_and(wanted) {
-        return false;
-    }
-    let all = order.each(cx, &mut |cx, condition, pair| {
-        shown(cx, condition, (pair, ORDER), (a, b))
-    });
+    let wanted = order.is_some() && cx.memory.straight || cx.memory.verdict.as_ref().is_some_and(wanted);
+    let all = known
+        || wanted
+            && may_guard(cx, &pairs)
+            && match order {
+                Some(order) => {
+                    let all = order.each(cx, &mut |cx, condition, pair| {
+                        shown(cx, condition, (pair, ORDER), (a, b))
+                    });
+                    let fact = order.fact(cx.b.len());
+                    if all {
+                        cx.memory.facts.add(fact);
+                    }
+                    all
+                }
+                None => pairs.first().is_some_and(|pair| ranges(cx, *pair, (a, b))),
+            };
     if all {
         for pair in pairs {
             cx.memory.worth.unread(pair, other);
         }
-        let fact = order.fact(cx.b.len());
-        cx.memory.facts.add(fact);
     }
     all
+}
+
+/// Guards that all that is accessed of two objects is apart.
+fn ranges(cx: &mut Cx<'_>, pair: Pair, (a, b): (Span, Span)) -> bool {
+    if a.root.index.is_none() && b.root.index.is_none()
+        && let Some((a, b)) = with_extents(cx, &a, &b)
+        && seen_apart(cx, &a, &b)
+    {
+        let condition = overlapping(cx, &a, &b);
+        let all = shown(cx, condition, (pair, OVERLAP), (a, b));
+        if all {
+            let range = |span: &Span| (span.root, span.from, span.from + span.length);
+            let fact = Fact { at: cx.b.len(), a: range(&a), b: range(&b) };
+            cx.memory.facts.add(fact);
+        }
+        return all;
+    }
+    false
+}
+
+/// Two ranges, and all that is accessed through their roots.
+fn with_extents(cx: &Cx<'_>, a: &Span, b: &Span) -> Option<(Span, Span)> {
+    if !a.root.seg.is_none() || !b.root.seg.is_none() {
+        return None;
+    }
+    let wide = |span: &Span| {
+        let (mut from, mut to) = (span.from, span.from + span.length);
+        if let Some((lo, hi)) = cx.memory.extents.0.get(&seen_root(cx, &span.root)?) {
+            let lo = if is_private_root(cx, &span.root) { (*lo).max(cx.memory.facts.private_below) } else { *lo };
+            (from, to) = (from.min(lo), to.max(*hi));
+        }
+        Some(Span::plain(span.root, from, to))
+    };
+    let (a, b) = (wide(a)?, wide(b)?);
+    (a.length + b.length <= 1 << 20).then_some((a, b))
 }
 
 /// Guards that these are apart, of which `condition` says that they are not.
