@@ -11,6 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::equal::Equal;
 use crate::forward::memory::{self, Extents, Fact, MemoryState, Root};
 use crate::forward::sizes::Shifts;
+use crate::forward::stronger::Later;
 use crate::forward::{Pass, Step};
 use crate::graft::Inherited;
 
@@ -151,6 +152,8 @@ pub struct Cx<'a> {
     pub(crate) lifted: Option<usize>,
     /// Shifts that make the mask of a table.
     pub(crate) shifts: Shifts,
+    /// What later guards say of the values of earlier ones.
+    pub(crate) later: Later,
     /// How many operations stand before the last call, it included.
     barrier: usize,
     /// Whether the generation was compared since the program's own code last ran.
@@ -181,6 +184,7 @@ impl<'a> Cx<'a> {
             once: FxHashSet::default(),
             lifted: None,
             shifts: Shifts::default(),
+            later: Later::default(),
             barrier: 0,
             fresh: false,
             relied_on: BTreeSet::new(),

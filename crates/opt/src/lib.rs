@@ -33,6 +33,7 @@ use std::collections::BTreeSet;
 use dce::Renumbered;
 use forward::memory::{Extents, Facts, Lasting, Verdict};
 use forward::sizes::Shifts;
+use forward::stronger::Later;
 use redmagic_ir::{End, Trace};
 
 /// A pass over the whole trace, after the forward chain.
@@ -48,6 +49,7 @@ pub const PASSES: &[&str] = &[
     "constants",
     "tables",
     "sizes",
+    "stronger",
     "known",
     "gvn",
     "memory",
@@ -67,6 +69,17 @@ pub struct Optimized {
     pub relied_on: BTreeSet<Relied>,
     /// Operations after each stage, by name.
     pub counts: Vec<(&'static str, usize)>,
+}
+
+/// What a trial of the forward chain shows.
+#[derive(Clone, Default)]
+struct Learnt {
+    /// Guards against overlap that are of use; all of them in a trial.
+    verdict: Verdict,
+    /// How far the accesses to each root reach.
+    extents: Extents,
+    shifts: Shifts,
+    later: Later,
 }
 
 /// Runs the passes of these names over a lifted trace.
@@ -110,32 +123,40 @@ pub fn optimize_with(
         }
     };
     let mut loops = peels && matches!(trace.end, End::Repeat { .. }) && peel::possible(trace);
-    // Guards against overlap: with all of them, to see how far the accesses to each root reach and which are of use.
-    let begin = |loops: bool, verdict: Verdict, extents: Extents, shifts: Shifts| {
+    let begin = |loops: bool, learnt: Learnt| {
         let mut cx = Cx::new(&chain, input);
-        cx.shifts = shifts;
-        cx.memory.verdict = Some(verdict);
+        cx.shifts = learnt.shifts;
+        cx.later = learnt.later;
+        cx.memory.verdict = Some(learnt.verdict);
         cx.memory.straight = !loops;
-        cx.memory.extents = extents;
+        cx.memory.extents = learnt.extents;
         let straight = cx.feed_trace(trace)?;
         Ok((cx, straight))
     };
-    let (mut trial, mut straight) = begin(loops, Verdict::default(), Extents::default(), Shifts::default())?;
+    let (mut trial, mut straight) = begin(loops, Learnt::default())?;
     if loops && peel::moves_stack(&straight, &trial) {
         loops = false;
-        (trial, straight) = begin(loops, Verdict::default(), Extents::default(), Shifts::default())?;
+        (trial, straight) = begin(loops, Learnt::default())?;
     }
-    let mut extents = Extents::of_fed(&straight, &trial.observed);
-    let shifts = std::mem::take(&mut trial.shifts).guarding();
-    let mut verdict = trial.memory.judge();
+    let mut learnt = Learnt {
+        verdict: trial.memory.judge(),
+        extents: Extents::of_fed(&straight, &trial.observed),
+        shifts: std::mem::take(&mut trial.shifts).guarding(),
+        later: std::mem::take(&mut trial.later).saying(),
+    };
     if loops {
-        let (mut trial, straight) = begin(loops, Verdict::default(), extents.clone(), shifts.clone())?;
+        // Guards against overlap are judged anew, for in the loop they are to be of use.
+        let all = Learnt {
+            verdict: Verdict::default(),
+            ..learnt.clone()
+        };
+        let (mut trial, straight) = begin(loops, all)?;
         if peel::peel(&straight, &mut trial).is_ok() {
-            verdict = trial.memory.judge();
-            extents = Extents::of_fed(trial.b.trace(), &trial.observed);
+            learnt.verdict = trial.memory.judge();
+            learnt.extents = Extents::of_fed(trial.b.trace(), &trial.observed);
         }
     }
-    let (mut cx, straight) = begin(loops, verdict, extents, shifts)?;
+    let (mut cx, straight) = begin(loops, learnt)?;
     let straight_facts = cx.memory.facts.clone();
     note("forward", &straight);
     let mut out = if loops {

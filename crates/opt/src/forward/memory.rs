@@ -244,6 +244,20 @@ impl Facts {
         })
     }
 
+    /// Whether it is known before operation `at` that `a - b` is none of the distances in a range.
+    fn never(&self, at: usize, a: Root, b: Root, distances: &std::ops::Range<i64>) -> bool {
+        let about = self.about.get(&in_order(a, b));
+        let about = about.map_or(&[][..], Vec::as_slice);
+        about.iter().map(|at| &self.all[*at as usize]).any(|fact| {
+            let ((_, a_from, a_to), (_, b_from, b_to)) = if fact.a.0 == a {
+                (fact.a, fact.b)
+            } else {
+                (fact.b, fact.a)
+            };
+            fact.at <= at && b_from - a_to < distances.start && distances.end <= b_to - a_from
+        })
+    }
+
     /// Whether the two places are known not to overlap before operation `at`.
     pub(crate) fn apart(&self, at: usize, one: &Place, two: &Place) -> bool {
         let range = |place: &Place| {
@@ -462,6 +476,7 @@ impl Pass for Memory {
         match op.code {
             O::Load => load(cx, op, seen),
             O::Store => store(cx, op),
+            O::Cond if apart::is_known(cx, &op) => Step::Is(cx.b.constant(Type::I1, 0)),
             _ => Step::Next(op),
         }
     }

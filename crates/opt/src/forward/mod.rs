@@ -7,6 +7,7 @@ pub mod known;
 pub mod memory;
 pub mod related;
 pub mod sizes;
+pub mod stronger;
 pub mod tables;
 
 use redmagic_ir::{Op, Trace, Value};
@@ -50,6 +51,7 @@ pub static ALL: &[&dyn Pass] = &[
     &constants::Constants,
     &tables::Tables,
     &sizes::Sizes,
+    &stronger::Stronger,
     &known::Known,
     &gvn::Gvn,
     &memory::Memory,

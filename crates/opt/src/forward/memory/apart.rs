@@ -344,7 +344,8 @@ fn unread(cx: &mut Cx<'_>, (root, start, end): (Root, i64, i64), (other, lo, hi)
 
 /// Guards that all that is accessed of two objects is apart.
 fn ranges(cx: &mut Cx<'_>, pair: Pair, (a, b): (Span, Span)) -> bool {
-    if a.root.index.is_none() && b.root.index.is_none()
+    if a.root.index.is_none()
+        && b.root.index.is_none()
         && let Some((a, b)) = with_extents(cx, &a, &b)
         && seen_apart(cx, &a, &b)
     {
@@ -352,7 +353,11 @@ fn ranges(cx: &mut Cx<'_>, pair: Pair, (a, b): (Span, Span)) -> bool {
         let all = shown(cx, condition, (pair, OVERLAP), (a, b));
         if all {
             let range = |span: &Span| (span.root, span.from, span.from + span.length);
-            let fact = Fact { at: cx.b.len(), a: range(&a), b: range(&b) };
+            let fact = Fact {
+                at: cx.b.len(),
+                a: range(&a),
+                b: range(&b),
+            };
             cx.memory.facts.add(fact);
         }
         return all;
@@ -368,7 +373,11 @@ fn with_extents(cx: &Cx<'_>, a: &Span, b: &Span) -> Option<(Span, Span)> {
     let wide = |span: &Span| {
         let (mut from, mut to) = (span.from, span.from + span.length);
         if let Some((lo, hi)) = cx.memory.extents.0.get(&seen_root(cx, &span.root)?) {
-            let lo = if is_private_root(cx, &span.root) { (*lo).max(cx.memory.facts.private_below) } else { *lo };
+            let lo = if is_private_root(cx, &span.root) {
+                (*lo).max(cx.memory.facts.private_below)
+            } else {
+                *lo
+            };
             (from, to) = (from.min(lo), to.max(*hi));
         }
         Some(Span::plain(span.root, from, to))
@@ -505,6 +514,34 @@ fn overlapping(cx: &mut Cx<'_>, a: &Span, b: &Span) -> Value {
     }
     let flags = cx.make(O::FlagsSub, Type::I64, &[sum, bound]);
     cx.feed(Cx::op(O::Cond, Type::Void, Cond::B.code(), &[flags]), Some(0))
+}
+
+/// Whether a condition is that of [`overlapping`], and known to be false. The objects of the guard may have been told apart the other
+/// way round: in a loop they change places.
+pub(super) fn is_known(cx: &Cx<'_>, op: &Op) -> bool {
+    let compared = cx.def_of(op.args[0], O::FlagsSub).filter(|_| op.imm == Cond::B.code());
+    let Some(compared) = compared.filter(|compared| compared.ty == Type::I64) else {
+        return false;
+    };
+    let Some(bound) = cx.int(compared.args[1]).filter(|bound| *bound < 1 << 32) else {
+        return false;
+    };
+    let Some(distance) = cx.def_of(cx.canonical(compared.args[0]), O::Sub) else {
+        return false;
+    };
+    let (mut a, b) = (cx.canonical(distance.args[0]), cx.canonical(distance.args[1]));
+    let mut offset = 0;
+    if let Some(sum) = cx.def_of(a, O::Add)
+        && let Some(constant) = cx.int(sum.args[1])
+    {
+        (a, offset) = (cx.canonical(sum.args[0]), constant as i64);
+    }
+    // a + offset - b is below the bound.
+    let near = offset.unsigned_abs() < 1 << 32;
+    let roots = (Root::plain(a), Root::plain(b));
+    near && a.as_op().is_some()
+        && b.as_op().is_some()
+        && (cx.memory.facts).never(cx.b.len(), roots.0, roots.1, &(-offset..bound as i64 - offset))
 }
 
 /// The address of a root when it was recorded.
