@@ -135,6 +135,9 @@ pub struct Cx<'a> {
     pub feasible: FxHashMap<Value, u32>,
     /// Values that were loaded or stored through.
     pub not_null: FxHashSet<Value>,
+    /// In a later turn of a loop: what values of the one before it stand for, as that was when it was recorded. (What was made in one
+    /// turn is the old one in the next, and then is as far from what that makes as it was from the one before.)
+    pub roles: FxHashMap<Value, u128>,
     /// Equal operations.
     pub numbers: FxHashMap<Op, Value>,
     /// What memory holds.
@@ -177,6 +180,7 @@ impl<'a> Cx<'a> {
             equal: Equal::default(),
             feasible: FxHashMap::default(),
             not_null: FxHashSet::default(),
+            roles: FxHashMap::default(),
             numbers: FxHashMap::default(),
             memory: MemoryState::default(),
             checkpoint: None,
@@ -218,6 +222,7 @@ impl<'a> Cx<'a> {
         self.equal = saved.equal;
         self.feasible = saved.feasible;
         self.not_null = saved.not_null;
+        self.roles.clear();
         self.numbers = saved.numbers;
         self.memory = saved.memory;
         self.fresh = saved.fresh;
@@ -293,6 +298,7 @@ impl<'a> Cx<'a> {
     /// What a value was when it was recorded.
     pub fn seen(&self, value: Value) -> Option<u128> {
         match value.as_op() {
+            Some(_) if self.roles.contains_key(&value) => self.roles.get(&value).copied(),
             Some(index) => self.observed.get(index).copied().flatten(),
             None => self.constant(value),
         }

@@ -195,8 +195,11 @@ fn feed_body(straight: &Trace, end: &Snapshot, from: &Snapshot, cx: &mut Cx<'_>)
             copies.push(Value::op(index));
             continue;
         }
+        let seen = cx.observed[index];
         if let Some(reg) = op.reg().filter(|_| op.code == Opcode::Reg) {
-            copies.push(from.get(reg).unwrap_or(Value::op(index)));
+            let value = from.get(reg).unwrap_or(Value::op(index));
+            note_role(cx, straight, index, value);
+            copies.push(value);
             continue;
         }
         if let Some(pc) = straight.begins(index) {
@@ -206,7 +209,6 @@ fn feed_body(straight: &Trace, end: &Snapshot, from: &Snapshot, cx: &mut Cx<'_>)
             Some(index) => copies[index],
             None => value,
         };
-        let seen = cx.observed[index];
         let before = cx.b.len();
         let value = cx.feed_from(
             straight,
@@ -218,6 +220,9 @@ fn feed_body(straight: &Trace, end: &Snapshot, from: &Snapshot, cx: &mut Cx<'_>)
         if matches!(op.code, Opcode::GuardTrue | Opcode::GuardFalse) && cx.b.len() > before {
             cx.memory.copied(index);
         }
+        if value.as_op().is_some_and(|at| at < before) {
+            note_role(cx, straight, index, value);
+        }
         copies.push(value);
     }
     let last = second_snapshot(cx, end, from, &|value: Value| match value.as_op() {
@@ -225,6 +230,16 @@ fn feed_body(straight: &Trace, end: &Snapshot, from: &Snapshot, cx: &mut Cx<'_>)
         None => value,
     });
     Ok(Body { copies, end: last })
+}
+
+/// Notes that an older value is what operation `index` gives now, unless it stays the same.
+fn note_role(cx: &mut Cx<'_>, straight: &Trace, index: usize, value: Value) {
+    let changes = value
+        .as_op()
+        .is_some_and(|at| at != index && (at >= straight.ops.len() || cx.carried.contains(&at)));
+    if let Some(seen) = cx.observed[index].filter(|_| changes) {
+        cx.roles.entry(value).or_insert(seen);
+    }
 }
 
 /// A snapshot of the first iteration in the second: what it does not list is what the first one left.
