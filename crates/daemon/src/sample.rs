@@ -26,7 +26,7 @@ const DEEP_RING_PAGES: usize = 128;
 /// Bytes of the stack that are sampled.
 const STACK: u32 = 8192;
 /// Return addresses that are kept of a stack.
-const CALLERS: usize = 16;
+const CALLERS: usize = 64;
 /// Most stacks that are kept: about two minutes.
 const MOST_STACKS: usize = 120_000;
 const PAGE: usize = 4096;
