@@ -56,14 +56,20 @@ pub(super) fn note_bound(cx: &mut Cx<'_>, guard: &Op) {
     if compared.ty != Type::I64 {
         return;
     }
-    let (mut index, mut offset) = (cx.canonical(below), 0i64);
-    while let Some(op) = cx.def_of(index, O::Add).filter(|op| op.ty == Type::I64) {
-        let Some(constant) = cx.int(op.args[1]) else { break };
-        offset = offset.wrapping_add(constant as i64);
-        index = cx.canonical(op.args[0]);
-    }
+    let (index, offset) = without_constants(cx, below);
     let limit = cx.canonical(limit);
     cx.memory.bounds.push(Bound { index, offset, limit });
+}
+
+/// What is left of a sum without its constants, and what they are together.
+fn without_constants(cx: &Cx<'_>, value: Value) -> (Value, i64) {
+    let (mut value, mut sum) = (cx.canonical(value), 0i64);
+    while let Some(op) = cx.def_of(value, O::Add).filter(|op| op.ty == Type::I64) {
+        let Some(constant) = cx.int(op.args[1]) else { break };
+        sum = sum.wrapping_add(constant as i64);
+        value = cx.canonical(op.args[0]);
+    }
+    (value, sum)
 }
 
 /// A range of bytes: `length` bytes and `count << shift` more, from `root + from` on.
@@ -95,8 +101,11 @@ impl Span {
             shift += u8::try_from(cx.int(op.args[1])?).ok().filter(|shift| *shift < 8)?;
             index = cx.canonical(op.args[0]);
         }
+        // In later turns of a loop the index is that of the turn before and a constant.
+        let (index, added) = without_constants(cx, index);
         let bound = cx.memory.bounds.iter().rev().find(|bound| bound.index == index)?;
-        if significant_bits(cx, bound.limit) > 48 || bound.offset.unsigned_abs() > 1 << 16 {
+        let offset = bound.offset.wrapping_sub(added);
+        if significant_bits(cx, bound.limit) > 48 || offset.unsigned_abs() > 1 << 16 {
             return None;
         }
         // The index is at least -offset, and at most limit - 1 - offset.
@@ -106,7 +115,7 @@ impl Span {
                 shift: 0,
                 ..*root
             },
-            from: from - (bound.offset << shift),
+            from: from - (offset << shift),
             length: to - from - (1 << shift),
             count: Some((bound.limit, shift)),
         })
