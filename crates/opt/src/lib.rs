@@ -122,7 +122,9 @@ pub fn optimize_with(
             after(stage, trace);
         }
     };
-    let mut loops = peels && matches!(trace.end, End::Repeat { .. }) && peel::possible(trace);
+    // What a parent knew of its own values holds for the first turn.
+    let repeats = matches!(trace.end, End::Repeat { .. }) && input.inherited.is_none();
+    let mut loops = peels && repeats && peel::possible(trace);
     let begin = |loops: bool, learnt: Learnt| {
         let mut cx = Cx::new(&chain, input);
         cx.shifts = learnt.shifts;

@@ -10,7 +10,7 @@ pub mod sizes;
 pub mod stronger;
 pub mod tables;
 
-use redmagic_ir::{Op, Trace, Value};
+use redmagic_ir::{Op, Opcode, Trace, Value};
 
 use crate::cx::Cx;
 
@@ -56,3 +56,26 @@ pub static ALL: &[&dyn Pass] = &[
     &gvn::Gvn,
     &memory::Memory,
 ];
+
+/// What a value is when one that it is made from, with constants only, is `bits`. What both were when they were recorded need not belong
+/// together: in a loop one may be from the turn before.
+fn made_from(cx: &mut Cx<'_>, value: Value, from: Value, bits: u64) -> Option<Value> {
+    let value = cx.canonical(value);
+    if value == from {
+        return Some(cx.b.int(cx.b.type_of(from), bits));
+    }
+    if cx.int(value).is_some() {
+        return Some(value);
+    }
+    let mut op = *cx.def(value)?;
+    match op.code {
+        Opcode::Zext | Opcode::Sext => {}
+        Opcode::Or | Opcode::Add => {
+            op.args[1] = cx.canonical(op.args[1]);
+            cx.int(op.args[1])?;
+        }
+        _ => return None,
+    }
+    op.args[0] = made_from(cx, op.args[0], from, bits)?;
+    cx.fold_constants(&op)
+}

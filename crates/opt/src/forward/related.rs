@@ -16,7 +16,7 @@ use redmagic_ir::{Op, Opcode, Reg, Trace, Type, Value};
 
 use super::fold::root;
 use super::memory::place;
-use super::{Pass, Step};
+use super::{Pass, Step, made_from};
 use crate::cx::Cx;
 
 /// See the module.
@@ -72,9 +72,7 @@ impl Pass for Related {
             && cx.guard_equal(loaded, seen as u64)
         {
             // What was made from it is a constant now.
-            let ty = cx.b.type_of(index);
-            if let Some(bits) = cx.seen(index) {
-                let constant = cx.b.constant(ty, bits);
+            if let Some(constant) = made_from(cx, index, loaded, seen as u64) {
                 cx.equal.insert(index, constant);
             }
         }

@@ -10,7 +10,7 @@
 
 use redmagic_ir::{Cond, Op, Opcode, Type, Value};
 
-use super::{Pass, Step};
+use super::{Pass, Step, made_from};
 use crate::cx::Cx;
 
 /// See the module.
@@ -22,19 +22,28 @@ impl Pass for Tables {
     }
 
     fn visit(&self, cx: &mut Cx<'_>, op: Op, _: Option<u128>) -> Step {
-        match known_entry(cx, &op) {
-            Some((loaded, entry)) if guard_index(cx, loaded) => {
-                let entry = cx.b.constant(Type::I64, entry);
-                cx.equal.insert(loaded, entry);
-                Step::Gone
-            }
-            _ => Step::Next(op),
+        let Some(known) = known_entry(cx, &op) else {
+            return Step::Next(op);
+        };
+        if !cx.guard_equal(known.varies, known.seen) {
+            return Step::Next(op);
         }
+        let entry = cx.b.constant(Type::I64, known.entry);
+        cx.equal.insert(known.loaded, entry);
+        Step::Gone
     }
 }
 
-/// The load from a table that the guard compares with a constant, and that constant.
-fn known_entry(cx: &Cx<'_>, guard: &Op) -> Option<(Value, u128)> {
+/// A load from a table that gives `entry` when what varies of its index is `seen`.
+struct Known {
+    loaded: Value,
+    entry: u128,
+    varies: Value,
+    seen: u64,
+}
+
+/// The load from a table that the guard compares with a constant, if that is its entry.
+fn known_entry(cx: &mut Cx<'_>, guard: &Op) -> Option<Known> {
     let equal = match guard.code {
         Opcode::GuardTrue => Cond::E,
         Opcode::GuardFalse => Cond::NE,
@@ -47,7 +56,7 @@ fn known_entry(cx: &Cx<'_>, guard: &Op) -> Option<(Value, u128)> {
         .def_of(cond.args[0], Opcode::FlagsSub)
         .filter(|op| op.ty == Type::I64)?;
     let (loaded, expected) = (cx.canonical(compared.args[0]), cx.int(compared.args[1])?);
-    let load = cx.def_of(loaded, Opcode::Load)?;
+    let load = *cx.def_of(loaded, Opcode::Load)?;
     let base = if load.args[0].is_none() {
         Some(0)
     } else {
@@ -56,19 +65,24 @@ fn known_entry(cx: &Cx<'_>, guard: &Op) -> Option<(Value, u128)> {
     if !load.args[2].is_none() || load.args[1].is_none() {
         return None;
     }
-    let index = (cx.seen(load.args[1])? as u64) << (load.imm & 3);
+    let varies = varying(cx, load.args[1]);
+    let seen = cx.seen(varies).filter(|_| varies.as_op().is_some())? as u64;
+    let index = made_from(cx, load.args[1], varies, seen)?;
+    let index = cx.int(index)? << (load.imm & 3);
     let address = base?.wrapping_add(index).wrapping_add_signed(i64::from(load.aux));
     let entry = cx.input.constants.load(address, 8)?;
-    (!entry.declared && entry.bits == u128::from(expected)).then_some((loaded, entry.bits))
+    (!entry.declared && entry.bits == u128::from(expected)).then_some(Known {
+        loaded,
+        entry: entry.bits,
+        varies,
+        seen,
+    })
 }
 
-/// Guards that the index of a load is the recorded one: what varies of it.
-fn guard_index(cx: &mut Cx<'_>, load: Value) -> bool {
-    let Some(load) = cx.def_of(load, Opcode::Load).copied() else {
-        return false;
-    };
-    let mut index = cx.canonical(load.args[1]);
-    while let Some(op) = cx.def(index).copied() {
+/// What varies of an index.
+fn varying(cx: &Cx<'_>, index: Value) -> Value {
+    let mut index = cx.canonical(index);
+    while let Some(op) = cx.def(index) {
         index = match op.code {
             Opcode::Zext => op.args[0],
             Opcode::Or | Opcode::Add if cx.constant(op.args[1]).is_some() => op.args[0],
@@ -76,6 +90,5 @@ fn guard_index(cx: &mut Cx<'_>, load: Value) -> bool {
         };
         index = cx.canonical(index);
     }
-    let seen = cx.seen(index);
-    index.as_op().is_some() && seen.is_some_and(|seen| cx.guard_equal(index, seen as u64))
+    index
 }
