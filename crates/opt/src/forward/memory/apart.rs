@@ -91,8 +91,14 @@ impl Span {
         }
     }
 
-    /// All elements up to the limit of the root's index.
-    fn array(cx: &Cx<'_>, root: &Root, from: i64, to: i64) -> Option<Span> {
+    /// The root and the displacements, of a plain one.
+    fn range(&self) -> (Root, i64, i64) {
+        (self.root, self.from, self.from + self.length)
+    }
+
+    /// All elements up to the limit of the root's index, of what a plain one is of one.
+    fn array(cx: &Cx<'_>, plain: &Span) -> Option<Span> {
+        let root = &plain.root;
         if root.index.is_none() {
             return None;
         }
@@ -115,8 +121,8 @@ impl Span {
                 shift: 0,
                 ..*root
             },
-            from: from - (offset << shift),
-            length: to - from - (1 << shift),
+            from: plain.from - (offset << shift),
+            length: plain.length - (1 << shift),
             count: Some((bound.limit, shift)),
         })
     }
@@ -164,7 +170,7 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     if written().next().is_none() {
         return true;
     }
-    let (mut lo, mut hi) = written().fold((i64::MAX, i64::MIN), |(lo, hi), known| {
+    let (mut lo, hi) = written().fold((i64::MAX, i64::MIN), |(lo, hi), known| {
         (
             lo.min(i64::from(known.disp)),
             hi.max(i64::from(known.disp) + i64::from(known.size)),
@@ -193,7 +199,7 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     let range = (place.root, start, start + i64::from(place.size));
     // Whole arrays are best in loops: then nothing of it changes with the index. In a straight trace nothing is made before
     // it, and where an object is takes a single comparison.
-    let in_arrays = |root: &Root| !cx.memory.straight && Span::array(cx, root, 0, 8).is_some();
+    let in_arrays = |root: &Root| !cx.memory.straight && Span::array(cx, &Span::plain(*root, 0, 8)).is_some();
     let by_order = !in_arrays(&place.root) && !in_arrays(other);
     if cx.memory.facts.ranges_apart(cx.b.len(), range, (*other, lo, hi)) {
         let order = Order::of(cx, (&place.root, start), (other, lo)).filter(|_| by_order);
@@ -202,34 +208,16 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
         }
         return true;
     }
-    if !place.root.seg.is_none() || !other.seg.is_none() {
-        return false;
-    }
     let (Some(from), Some(to)) = (seen_root(cx, &place.root), seen_root(cx, other)) else {
         return false;
     };
-    // The extents of all accesses, so that one guard does for all.
-    let mut start = i64::from(place.disp);
-    let mut end = start + i64::from(place.size);
-    if let Some((a, b)) = cx.memory.extents.0.get(&from) {
-        (start, end) = (start.min(*a), end.max(*b));
-    }
-    if let Some((a, b)) = cx.memory.extents.0.get(&to) {
-        (lo, hi) = (
-            if is_private_root(cx, other) {
-                lo.min((*a).max(limit))
-            } else {
-                lo.min(*a)
-            },
-            hi.max(*b),
-        );
-    }
-    if (end - start) + (hi - lo) > 1 << 20 {
+    // Of all accesses, so that one guard does for all.
+    let spans = (Span::plain(range.0, range.1, range.2), Span::plain(*other, lo, hi));
+    let Some(plain) = with_extents(cx, &spans.0, &spans.1) else {
         return false;
-    }
+    };
     let both_constant = |root: &Root| root.index.is_none() && cx.int(root.base).is_some();
     let constants = both_constant(&place.root) && both_constant(other);
-    let plain = (Span::plain(place.root, start, end), Span::plain(*other, lo, hi));
     let order = Order::of_spans(cx, &plain.0, &plain.1).filter(|_| by_order);
     let pairs = pairs(cx, &place.root, other, order.as_ref());
     let guarded = !cx.memory.straight || order.is_some() || from_stack(cx, &place.root) || from_stack(cx, other);
@@ -238,8 +226,8 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
         return false;
     }
     let arrays = (
-        Span::array(cx, &place.root, start, end).unwrap_or(plain.0),
-        Span::array(cx, other, lo, hi).unwrap_or(plain.1),
+        Span::array(cx, &plain.0).unwrap_or(plain.0),
+        Span::array(cx, &plain.1).unwrap_or(plain.1),
     );
     let ways = if order.is_some() {
         [plain, arrays]
@@ -272,8 +260,8 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     let fact = order.map_or(
         Fact {
             at,
-            a: (place.root, start, end),
-            b: (*other, lo, hi),
+            a: plain.0.range(),
+            b: plain.1.range(),
         },
         |order| order.fact(at),
     );
@@ -361,11 +349,10 @@ fn ranges(cx: &mut Cx<'_>, pair: Pair, (a, b): (Span, Span)) -> bool {
         let condition = overlapping(cx, &a, &b);
         let all = shown(cx, condition, (pair, OVERLAP), (a, b));
         if all {
-            let range = |span: &Span| (span.root, span.from, span.from + span.length);
             let fact = Fact {
                 at: cx.b.len(),
-                a: range(&a),
-                b: range(&b),
+                a: a.range(),
+                b: b.range(),
             };
             cx.memory.facts.add(fact);
         }
