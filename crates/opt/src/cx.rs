@@ -298,8 +298,10 @@ impl<'a> Cx<'a> {
     /// What a value was when it was recorded.
     pub fn seen(&self, value: Value) -> Option<u128> {
         match value.as_op() {
-            Some(_) if self.roles.contains_key(&value) => self.roles.get(&value).copied(),
-            Some(index) => self.observed.get(index).copied().flatten(),
+            Some(index) => {
+                let role = self.roles.get(&value).copied();
+                role.or_else(|| self.observed.get(index).copied().flatten())
+            }
             None => self.constant(value),
         }
     }

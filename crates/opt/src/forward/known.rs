@@ -10,7 +10,7 @@
 use redmagic_ir::{Cond, Op, Opcode, Type, Value};
 
 use super::memory::place;
-use super::{Pass, Step};
+use super::{Pass, Step, expected};
 use crate::cx::Cx;
 
 /// See the module.
@@ -98,8 +98,8 @@ impl Pass for Known {
         {
             cx.not_null.insert(base);
         }
-        if matches!(op.code, Opcode::GuardTrue | Opcode::GuardFalse) {
-            learn(cx, op.args[0], op.code == Opcode::GuardTrue);
+        if let Some(truth) = expected(op) {
+            learn(cx, op.args[0], truth);
         }
     }
 }

@@ -57,6 +57,15 @@ pub static ALL: &[&dyn Pass] = &[
     &memory::Memory,
 ];
 
+/// What a guard says of its condition; `None` for all other operations.
+fn expected(op: &Op) -> Option<bool> {
+    match op.code {
+        Opcode::GuardTrue => Some(true),
+        Opcode::GuardFalse => Some(false),
+        _ => None,
+    }
+}
+
 /// What a value is when one that it is made from, with constants only, is `bits`. What both were when they were recorded need not belong
 /// together: in a loop one may be from the turn before.
 fn made_from(cx: &mut Cx<'_>, value: Value, from: Value, bits: u64) -> Option<Value> {
@@ -69,8 +78,8 @@ fn made_from(cx: &mut Cx<'_>, value: Value, from: Value, bits: u64) -> Option<Va
     }
     let mut op = *cx.def(value)?;
     match op.code {
-        Opcode::Zext | Opcode::Sext => {}
-        Opcode::Or | Opcode::Add => {
+        Opcode::Zext | Opcode::Sext | Opcode::Trunc | Opcode::FlagsLogic | Opcode::Cond => {}
+        Opcode::Or | Opcode::Add | Opcode::And | Opcode::FlagsSub => {
             op.args[1] = cx.canonical(op.args[1]);
             cx.int(op.args[1])?;
         }

@@ -11,7 +11,7 @@ use redmagic_ir::{Cond, Op, Opcode, Type, Value};
 use rustc_hash::FxHashMap;
 
 use super::known::learn;
-use super::{Pass, Step};
+use super::{Pass, Step, expected, made_from};
 use crate::cx::Cx;
 
 /// See the module.
@@ -53,10 +53,8 @@ impl Pass for Stronger {
     }
 
     fn visit(&self, cx: &mut Cx<'_>, op: Op, _: Option<u128>) -> Step {
-        let truth = match op.code {
-            Opcode::GuardTrue => true,
-            Opcode::GuardFalse => false,
-            _ => return Step::Next(op),
+        let Some(truth) = expected(&op) else {
+            return Step::Next(op);
         };
         let said = cx.lifted.and_then(|at| cx.later.said.remove(&at));
         match said {
@@ -66,11 +64,7 @@ impl Pass for Stronger {
     }
 
     fn appended(&self, cx: &mut Cx<'_>, op: &Op, _: Value) {
-        let truth = match op.code {
-            Opcode::GuardTrue => true,
-            Opcode::GuardFalse => false,
-            _ => return,
-        };
+        let Some(truth) = expected(op) else { return };
         let (Some(at), Some(question)) = (cx.lifted, Question::of(cx, op.args[0])) else {
             return;
         };
@@ -169,12 +163,9 @@ fn say(cx: &mut Cx<'_>, condition: Value, truth: bool, said: Said) -> bool {
     };
     let (value, seen) = (question.value, cx.seen(question.value));
     match said {
-        Said::Is(expected) => {
-            if seen != Some(u128::from(expected)) || !cx.guard_equal(value, expected) {
-                return false;
-            }
-            let again = again(cx, condition);
-            cx.int(again) == Some(u64::from(truth))
+        Said::Is(bits) => {
+            let follows = made_from(cx, condition, value, bits).and_then(|condition| cx.int(condition));
+            follows == Some(u64::from(truth)) && seen == Some(u128::from(bits)) && cx.guard_equal(value, bits)
         }
         Said::AtLeast(limit) => {
             let holds = seen.is_some_and(|seen| seen as u64 as i64 >= limit as i64);
@@ -190,25 +181,4 @@ fn say(cx: &mut Cx<'_>, condition: Value, truth: bool, said: Said) -> bool {
             true
         }
     }
-}
-
-/// The same condition, of what is known now.
-fn again(cx: &mut Cx<'_>, value: Value) -> Value {
-    let value = cx.canonical(value);
-    let folds = [
-        Opcode::Cond,
-        Opcode::FlagsLogic,
-        Opcode::FlagsSub,
-        Opcode::And,
-        Opcode::Add,
-        Opcode::Zext,
-        Opcode::Sext,
-        Opcode::Trunc,
-    ];
-    let Some(mut op) = cx.def(value).copied().filter(|op| folds.contains(&op.code)) else {
-        return value;
-    };
-    op.args[0] = again(cx, op.args[0]);
-    let seen = cx.seen(value);
-    cx.feed(op, seen)
 }

@@ -17,6 +17,7 @@ use super::order::Order;
 use super::worth::{Pair, Verdict};
 use super::{Fact, Place, Root, from_stack, is_private_root, place};
 use crate::cx::Cx;
+use crate::forward::expected;
 use crate::forward::fold::significant_bits;
 
 /// Most guards against overlap in one trace.
@@ -36,11 +37,7 @@ pub(super) struct Bound {
 
 /// Notes what a guard shows of an index.
 pub(super) fn note_bound(cx: &mut Cx<'_>, guard: &Op) {
-    let truth = match guard.code {
-        O::GuardTrue => true,
-        O::GuardFalse => false,
-        _ => return,
-    };
+    let Some(truth) = expected(guard) else { return };
     let Some(cond) = cx.def_of(guard.args[0], O::Cond).copied() else {
         return;
     };
