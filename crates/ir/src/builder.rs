@@ -144,6 +144,12 @@ impl Builder {
         }
     }
 
+    /// Makes room for so many more operations and snapshots.
+    pub fn reserve(&mut self, ops: usize, snapshots: usize) {
+        self.trace.ops.reserve(ops);
+        self.trace.snapshots.reserve(snapshots);
+    }
+
     /// What has been built so far; its end is not set yet.
     pub fn trace(&self) -> &Trace {
         &self.trace

@@ -125,14 +125,15 @@ impl Lifter {
     }
 
     fn snapshot_of(regs: &[Value; Reg::COUNT], entry: &[Value; Reg::COUNT], pc: u64) -> Snapshot {
-        let changed = Reg::all()
-            .filter(|r| !regs[r.index()].is_none() && regs[r.index()] != entry[r.index()])
-            .map(|r| (r, regs[r.index()]))
-            .collect();
+        let listed = |at: &usize| !regs[*at].is_none() && regs[*at] != entry[*at];
+        let changed = Reg::all().filter(|reg| listed(&reg.index()));
+        // There is one for nearly every instruction: room for all at once.
+        let mut list = Vec::with_capacity((0..Reg::COUNT).filter(listed).count());
+        list.extend(changed.map(|reg| (reg, regs[reg.index()])));
         Snapshot {
             pc,
             via: Via::Counted,
-            regs: changed,
+            regs: list,
             stores: Vec::new(),
         }
     }

@@ -164,6 +164,8 @@ pub struct Cx<'a> {
     /// Constant memory that was relied on.
     relied_on: BTreeSet<Relied>,
     passes: &'a [&'static dyn Pass],
+    /// By kind of operation: the passes that it concerns, one bit each, the first one lowest.
+    concerned: Vec<u16>,
     eval: Evaluator,
     failed: Option<Failed>,
     /// The operation of the old trace that is being fed.
@@ -173,6 +175,11 @@ pub struct Cx<'a> {
 impl<'a> Cx<'a> {
     /// An empty trace.
     pub fn new(passes: &'a [&'static dyn Pass], input: &'a Input<'a>) -> Cx<'a> {
+        let bits = |code: &Opcode| {
+            let of = |pass: &dyn Pass| u16::from(pass.concerns(*code));
+            let all = passes.iter().enumerate();
+            all.fold(0, |bits, (at, pass)| bits | of(*pass) << at)
+        };
         Cx {
             b: Builder::new(),
             input,
@@ -193,6 +200,7 @@ impl<'a> Cx<'a> {
             fresh: false,
             relied_on: BTreeSet::new(),
             passes,
+            concerned: Opcode::ALL.iter().map(bits).collect(),
             eval: Evaluator::new(),
             failed: None,
             at: 0,
@@ -340,12 +348,15 @@ impl<'a> Cx<'a> {
     /// recorded. Gives the value that stands for it; [`Value::NONE`] if it was dropped.
     pub fn feed(&mut self, op: Op, seen: Option<u128>) -> Value {
         let mut op = self.canonical_op(op);
-        for pass in self.passes {
-            match pass.visit(self, op, seen) {
+        let mut left = self.concerned[op.code as usize];
+        while left != 0 {
+            let at = left.trailing_zeros();
+            match self.passes[at as usize].visit(self, op, seen) {
                 Step::Next(other) => op = self.canonical_op(other),
                 Step::Is(value) => return self.canonical(value),
                 Step::Gone => return Value::NONE,
             }
+            left = self.concerned[op.code as usize] & (u16::MAX << 1 << at);
         }
         let value = self.b.push(op);
         self.observed.push(seen);
@@ -353,8 +364,10 @@ impl<'a> Cx<'a> {
         if effects.has(Effects::WRITE) || effects.has(Effects::BARRIER) {
             self.checkpoint = None;
         }
-        for pass in self.passes {
-            pass.appended(self, &op, value);
+        let mut left = self.concerned[op.code as usize];
+        while left != 0 {
+            self.passes[left.trailing_zeros() as usize].appended(self, &op, value);
+            left &= left - 1;
         }
         if op.code == Opcode::Call {
             self.forget_across(&op);
@@ -494,8 +507,10 @@ impl<'a> Cx<'a> {
         }
     }
 
-    /// Feeds a whole trace.
-    pub(crate) fn feed_trace(&mut self, trace: &Trace) -> Result<Trace, Failed> {
+    /// Feeds a whole trace; what has been fed then ends as it does.
+    pub(crate) fn feed_trace(&mut self, trace: &Trace) -> Result<End, Failed> {
+        self.b.reserve(trace.ops.len(), trace.snapshots.len());
+        self.observed.reserve(trace.ops.len());
         let mut values: Vec<Value> = Vec::with_capacity(trace.ops.len());
         if self.memory.extents.is_empty() {
             self.memory.extents = Extents::of(trace, self.input.observed);
@@ -557,9 +572,7 @@ impl<'a> Cx<'a> {
                 map(self, value);
             }
         }
-        let mut out = self.b.trace().clone();
-        out.end = end;
-        Ok(out)
+        Ok(end)
     }
 
     /// What was known before.

@@ -132,7 +132,13 @@ pub fn optimize_with(
         cx.memory.verdict = Some(learnt.verdict);
         cx.memory.straight = !loops;
         cx.memory.extents = learnt.extents;
-        let straight = cx.feed_trace(trace)?;
+        let end = cx.feed_trace(trace)?;
+        // What becomes a loop goes on in the same builder.
+        let straight = if loops {
+            cx.b.trace().clone().ending(end)
+        } else {
+            cx.b.take(end)
+        };
         Ok((cx, straight))
     };
     let (mut trial, mut straight) = begin(loops, Learnt::default())?;

@@ -54,7 +54,9 @@ impl<'a> Lower<'a> {
             };
             Some((id as u32, home))
         });
-        homes.collect()
+        let mut list = Vec::with_capacity(wanted.len() + 8);
+        list.extend(homes);
+        list
     }
 
     /// The start of a counted exit: through a word, so that another trace can take over.
@@ -103,10 +105,10 @@ impl<'a> Lower<'a> {
     /// Where everything is that an exit from here wants, and what it computes itself.
     fn capture(&mut self, snapshot: &Snapshot) -> Result<Captured, LowerError> {
         let place = Place::exit(self.regs.position);
-        let mut work = Vec::new();
+        let mut work = std::mem::take(&mut self.work);
+        let mut marked = std::mem::take(&mut self.marked);
         self.plan.visit_exit(snapshot, place, &mut |id, _| work.push(id));
-        let (mut values, mut sunk) = (Vec::new(), Vec::new());
-        let mut marked = Vec::new();
+        let (mut values, mut sunk) = (Vec::with_capacity(work.len()), Vec::new());
         let mut lost = None;
         while let Some(id) = work.pop() {
             if std::mem::replace(&mut self.seen[id], true) {
@@ -126,9 +128,10 @@ impl<'a> Lower<'a> {
             }
             values.push((id, loc));
         }
-        for id in marked {
+        for id in marked.drain(..) {
             self.seen[id] = false;
         }
+        (self.work, self.marked) = (work, marked);
         sunk.sort_unstable();
         match lost {
             Some(id) => Err(self.lost(id)),
@@ -249,7 +252,7 @@ impl<'a> Lower<'a> {
 
     /// The moves that bring every general and vector register to what the snapshot says, but for rsp.
     pub(super) fn moves_to(&mut self, snapshot: &Snapshot) -> Result<Vec<Move>, LowerError> {
-        let mut moves = Vec::new();
+        let mut moves = Vec::with_capacity(Reg::COUNT);
         let moved = |reg: Reg| (reg.is_gpr() || reg.is_xmm()) && reg != Reg::RSP;
         for (reg, listed) in registers(snapshot).filter(|(reg, _)| moved(*reg)) {
             let id = match listed {

@@ -235,7 +235,7 @@ struct Lower<'a> {
     /// The operation whose code is being emitted.
     at: usize,
     /// Values by the position that they die at.
-    deaths: Vec<Vec<Id>>,
+    deaths: Deaths,
     /// The word through which the loop goes back.
     turn: Option<Datum>,
     /// The exit of the last guard, while nothing has been emitted after it.
@@ -243,8 +243,34 @@ struct Lower<'a> {
     /// Divisions that an earlier operation has made, too.
     divided: Vec<bool>,
     seen: Vec<bool>,
+    /// What [`Lower::capture`] has still to look at, and has: kept for their memory.
+    work: Vec<Id>,
+    marked: Vec<Id>,
     /// The registers that an exit wants what it computes in.
     exit_hints: Vec<(Id, R)>,
+}
+
+/// Values by the position that they die at: lists in order of the values.
+#[derive(Debug)]
+struct Deaths {
+    /// By position: the first.
+    first: Vec<u32>,
+    /// By value: the next one there.
+    next: Vec<u32>,
+}
+
+impl Deaths {
+    fn of(plan: &Plan<'_>) -> Deaths {
+        let mut deaths = Deaths {
+            first: vec![NONE; plan.end() as usize + 1],
+            next: vec![NONE; plan.ids],
+        };
+        for id in (0..plan.ids).rev().filter(|id| plan.last[*id] != 0) {
+            let first = &mut deaths.first[plan.last[id] as usize];
+            deaths.next[id] = std::mem::replace(first, id as u32);
+        }
+        deaths
+    }
 }
 
 impl<'a> Lower<'a> {
@@ -254,12 +280,6 @@ impl<'a> Lower<'a> {
         environment: &'a Environment,
         tuning: Tuning,
     ) -> Result<Lower<'a>, LowerError> {
-        let mut deaths = vec![Vec::new(); plan.end() as usize + 1];
-        for id in 0..plan.ids {
-            if plan.last[id] != 0 {
-                deaths[plan.last[id] as usize].push(id);
-            }
-        }
         let frame = plan.lowest_stack().checked_neg().ok_or(LowerError::Stack)? + 128 + i64::from(tuning.slots) * 8;
         let frame = (frame + 15) & !15;
         if frame > 1 << 28 {
@@ -282,11 +302,13 @@ impl<'a> Lower<'a> {
             words: FxHashMap::default(),
             vectors: FxHashMap::default(),
             at: 0,
-            deaths,
+            deaths: Deaths::of(plan),
             turn: None,
             last_guard: None,
             divided: vec![false; plan.trace.ops.len()],
             seen: vec![false; plan.ids],
+            work: Vec::new(),
+            marked: Vec::new(),
             exit_hints: Vec::new(),
         })
     }
@@ -364,8 +386,10 @@ impl<'a> Lower<'a> {
     /// After the operation at this position: what is not wanted any more goes.
     fn finish_op(&mut self, position: u32) {
         self.regs.relock(0);
-        for id in std::mem::take(&mut self.deaths[position as usize]) {
-            self.regs.kill(self.plan, id);
+        let mut next = self.deaths.first[position as usize];
+        while next != NONE {
+            self.regs.kill(self.plan, next as usize);
+            next = self.deaths.next[next as usize];
         }
     }
 

@@ -161,10 +161,10 @@ impl Evaluator {
     /// The result of an operation without effects on constants of the trace's pool. `None` if it has effects, an
     /// operand is no constant, or it is `reg`, `phi` or `get`.
     pub fn fold(&mut self, trace: &Trace, op: &Op) -> Option<u128> {
-        let constant = |value: &Value| value.is_none() || value.as_constant().is_some();
-        if !op.code.effects().is_pure()
+        // Asked of every operation that is fed: most have an operand that is none.
+        if op.args.iter().any(|value| value.as_op().is_some())
+            || !op.code.effects().is_pure()
             || matches!(op.code, Opcode::Reg | Opcode::Phi | Opcode::Get)
-            || !op.operands().iter().all(constant)
         {
             return None;
         }

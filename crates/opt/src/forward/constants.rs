@@ -21,6 +21,10 @@ impl Pass for Constants {
         "constants"
     }
 
+    fn concerns(&self, code: Opcode) -> bool {
+        code == Opcode::Load
+    }
+
     fn visit(&self, cx: &mut Cx<'_>, op: Op, _: Option<u128>) -> Step {
         if op.code != Opcode::Load || !op.args[2].is_none() {
             return Step::Next(op);

@@ -23,39 +23,65 @@ const OF: u32 = 8;
 const PF: u32 = 16;
 
 /// Whether a condition holds for a combination of flags.
-fn holds(code: u8, flags: u32) -> bool {
-    let has = |bit: u32| flags & bit != 0;
+const fn holds(code: u8, flags: u32) -> bool {
+    let (cf, zf, sf) = (flags & CF != 0, flags & ZF != 0, flags & SF != 0);
+    let (of, pf) = (flags & OF != 0, flags & PF != 0);
     let positive = match code >> 1 {
-        0 => has(OF),
-        1 => has(CF),
-        2 => has(ZF),
-        3 => has(CF) || has(ZF),
-        4 => has(SF),
-        5 => has(PF),
-        6 => has(SF) != has(OF),
-        _ => has(ZF) || has(SF) != has(OF),
+        0 => of,
+        1 => cf,
+        2 => zf,
+        3 => cf || zf,
+        4 => sf,
+        5 => pf,
+        6 => sf != of,
+        _ => zf || sf != of,
     };
     positive != (code & 1 == 1)
 }
 
+/// The sets of all combinations for which a test holds: a macro, since constants cannot call closures.
+macro_rules! combinations {
+    (|$flags:ident| $test:expr) => {{
+        let (mut set, mut $flags) = (0u32, 0u32);
+        while $flags < 32 {
+            if $test {
+                set |= 1 << $flags;
+            }
+            $flags += 1;
+        }
+        set
+    }};
+}
+
+/// By condition: the combinations for which it holds.
+const SETS: [u32; 16] = {
+    let (mut sets, mut code) = ([0; 16], 0);
+    while code < 16 {
+        sets[code] = combinations!(|flags| holds(code as u8, flags));
+        code += 1;
+    }
+    sets
+};
+
+/// Equal: no borrow, no sign, no overflow.
+const OF_SUB: u32 = combinations!(|f| f & ZF == 0 || f & (CF | SF | OF) == 0 && f & PF != 0);
+const OF_LOGIC: u32 = combinations!(|f| f & (CF | OF) == 0 && (f & ZF == 0 || f & SF == 0 && f & PF != 0));
+/// Unordered sets CF, ZF and PF.
+const OF_COMPARED_FLOATS: u32 = combinations!(|f| {
+    f & (SF | OF) == 0 && (f & PF == 0 && f & (CF | ZF) != CF | ZF || f & (CF | ZF | PF) == CF | ZF | PF)
+});
+
 /// The set of combinations for which a condition holds.
 fn set_of(code: u8) -> u32 {
-    (0..32)
-        .filter(|flags| holds(code, *flags))
-        .fold(0, |set, flags| set | 1 << flags)
+    SETS[usize::from(code & 15)]
 }
 
 /// The combinations that an operation can give.
 fn possible(code: Opcode) -> u32 {
-    let of = |test: fn(u32) -> bool| (0..32).filter(|f| test(*f)).fold(0, |set, f| set | 1u32 << f);
     match code {
-        // Equal: no borrow, no sign, no overflow.
-        Opcode::FlagsSub => of(|f| f & ZF == 0 || f & (CF | SF | OF) == 0 && f & PF != 0),
-        Opcode::FlagsLogic => of(|f| f & (CF | OF) == 0 && (f & ZF == 0 || f & SF == 0 && f & PF != 0)),
-        // Unordered sets CF, ZF and PF.
-        Opcode::FlagsUcomi | Opcode::FlagsComi => of(|f| {
-            f & (SF | OF) == 0 && (f & PF == 0 && f & (CF | ZF) != CF | ZF || f & (CF | ZF | PF) == CF | ZF | PF)
-        }),
+        Opcode::FlagsSub => OF_SUB,
+        Opcode::FlagsLogic => OF_LOGIC,
+        Opcode::FlagsUcomi | Opcode::FlagsComi => OF_COMPARED_FLOATS,
         _ => u32::MAX,
     }
 }
@@ -63,6 +89,11 @@ fn possible(code: Opcode) -> u32 {
 impl Pass for Known {
     fn name(&self) -> &'static str {
         "known"
+    }
+
+    fn concerns(&self, code: Opcode) -> bool {
+        use Opcode as O;
+        matches!(code, O::Cond | O::GuardTrue | O::GuardFalse | O::Load | O::Store)
     }
 
     fn visit(&self, cx: &mut Cx<'_>, op: Op, _: Option<u128>) -> Step {

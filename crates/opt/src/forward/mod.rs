@@ -35,6 +35,12 @@ pub trait Pass: Sync {
         let _ = (cx, trace);
     }
 
+    /// Whether operations of this kind are any of its business: it neither visits others nor is told of them.
+    fn concerns(&self, code: Opcode) -> bool {
+        let _ = code;
+        true
+    }
+
     /// Looks at an operation before it is appended. Operands are canonical. `seen`: what it gave when it was recorded.
     fn visit(&self, cx: &mut Cx<'_>, op: Op, seen: Option<u128>) -> Step;
 

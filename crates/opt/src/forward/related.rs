@@ -32,6 +32,10 @@ impl Pass for Related {
         "related"
     }
 
+    fn concerns(&self, code: Opcode) -> bool {
+        matches!(code, Opcode::Load | Opcode::Lea | Opcode::Store)
+    }
+
     /// Guards how far registers that point into one object are from each other. (A side trace that goes on where its parent is
     /// left has the registers of the emitter's choice.)
     fn entered(&self, cx: &mut Cx<'_>, trace: &Trace) {

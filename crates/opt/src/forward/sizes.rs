@@ -44,6 +44,10 @@ impl Pass for Sizes {
         "sizes"
     }
 
+    fn concerns(&self, code: Opcode) -> bool {
+        matches!(code, Opcode::Shl | Opcode::And)
+    }
+
     fn visit(&self, cx: &mut Cx<'_>, op: Op, _: Option<u128>) -> Step {
         match op.code {
             Opcode::Shl if cx.lifted.is_some_and(|at| cx.shifts.guarded.contains(&at)) => shift(cx, op),

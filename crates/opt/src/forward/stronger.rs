@@ -52,6 +52,10 @@ impl Pass for Stronger {
         "stronger"
     }
 
+    fn concerns(&self, code: Opcode) -> bool {
+        matches!(code, Opcode::GuardTrue | Opcode::GuardFalse)
+    }
+
     fn visit(&self, cx: &mut Cx<'_>, op: Op, _: Option<u128>) -> Step {
         let Some(truth) = expected(&op) else {
             return Step::Next(op);

@@ -21,6 +21,10 @@ impl Pass for Tables {
         "tables"
     }
 
+    fn concerns(&self, code: Opcode) -> bool {
+        matches!(code, Opcode::GuardTrue | Opcode::GuardFalse)
+    }
+
     fn visit(&self, cx: &mut Cx<'_>, op: Op, _: Option<u128>) -> Step {
         let Some(known) = known_entry(cx, &op) else {
             return Step::Next(op);

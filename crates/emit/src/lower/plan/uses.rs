@@ -3,10 +3,14 @@
 
 use redmagic_ir::flags::STATUS;
 use redmagic_ir::{End, Op, Opcode, Reg, Snapshot, Type, Value};
+use smallvec::SmallVec;
 
 use super::{How, Id, Kind, Mode, NONE, Place, Plan, condition_mask, has_effect, registers};
 use crate::lower::encode::R;
 use crate::lower::flagsim::constant_count;
+
+/// What something uses, and as how many bytes: as a rule a few, and of an exit one for each register.
+type Wanted = SmallVec<[(Id, Option<u32>); 24]>;
 
 impl Plan<'_> {
     /// Uses, from the end to the start.
@@ -79,11 +83,11 @@ impl Plan<'_> {
         if self.may_sink(i) {
             self.mode[i] = Mode::Sunk;
             let (at, depth) = (self.last[i], self.depth[i] + 1);
-            let mut wanted = Vec::new();
+            let mut wanted = Wanted::new();
             self.operands(i, &mut |value, _| {
-                self.visit(value, How::Plain, Place::exit(at), &mut |id, _| wanted.push(id));
+                self.visit(value, How::Plain, Place::exit(at), &mut |id, _| wanted.push((id, None)));
             });
-            for id in wanted {
+            for (id, _) in wanted {
                 self.extend(id, at);
                 self.depth[id] = self.depth[id].max(depth);
             }
@@ -99,7 +103,7 @@ impl Plan<'_> {
         }
         self.mode[i] = Mode::Emit;
         self.fixed_hints(op);
-        let mut operands = Vec::new();
+        let mut operands: SmallVec<[(Value, How); 4]> = SmallVec::new();
         self.operands(i, &mut |value, how| operands.push((value, how)));
         for (value, how) in operands {
             self.use_value(value, how, position);
@@ -139,7 +143,7 @@ impl Plan<'_> {
     }
 
     fn use_value(&mut self, value: Value, how: How, position: u32) {
-        let mut wanted = Vec::new();
+        let mut wanted = Wanted::new();
         self.visit(value, how, Place::main(position), &mut |id, bytes| {
             wanted.push((id, bytes))
         });
@@ -158,16 +162,16 @@ impl Plan<'_> {
     }
 
     fn use_exit(&mut self, snapshot: &Snapshot, position: u32) {
-        let mut wanted = Vec::new();
-        self.visit_exit(snapshot, Place::exit(position), &mut |id, _| wanted.push(id));
-        for id in wanted {
+        let mut wanted = Wanted::new();
+        self.visit_exit(snapshot, Place::exit(position), &mut |id, _| wanted.push((id, None)));
+        for (id, _) in wanted {
             self.extend(id, position);
         }
     }
 
     fn use_call(&mut self, snapshot: &Snapshot, position: u32) {
-        let mut wanted = Vec::new();
-        let mut push = |id: Id, _: Option<u32>| wanted.push(id);
+        let mut wanted = Wanted::new();
+        let mut push = |id: Id, _: Option<u32>| wanted.push((id, None));
         for (reg, listed) in registers(snapshot).filter(|(reg, _)| reg.is_gpr() || reg.is_xmm()) {
             match listed {
                 Some(value) => self.visit(value, How::Plain, Place::main(position), &mut push),
@@ -179,7 +183,7 @@ impl Plan<'_> {
             self.visit(store.value, How::Plain, Place::main(position), &mut push);
             self.visit(store.base, How::Plain, Place::main(position), &mut push);
         }
-        for id in wanted {
+        for (id, _) in wanted {
             self.use_id(id, None, position);
         }
     }

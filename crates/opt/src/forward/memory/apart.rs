@@ -12,9 +12,10 @@
 
 use redmagic_ir::{Cond, MemFlags, Op, Opcode as O, Trace, Type, Value};
 use rustc_hash::FxHashMap;
+use smallvec::smallvec;
 
 use super::order::Order;
-use super::worth::{Pair, Verdict};
+use super::worth::{Pair, Pairs, Verdict};
 use super::{Fact, Place, Root, from_stack, is_private_root, place};
 use crate::cx::Cx;
 use crate::forward::expected;
@@ -400,11 +401,13 @@ fn may_guard(cx: &Cx<'_>, pairs: &[Pair]) -> bool {
 }
 
 /// What the guards that keep two objects apart compare.
-fn pairs(cx: &Cx<'_>, a: &Root, b: &Root, order: Option<&Order>) -> Vec<Pair> {
-    match (order, seen_root(cx, a), seen_root(cx, b)) {
-        (Some(order), ..) => order.pairs(cx),
-        (None, Some(a), Some(b)) => vec![(a.min(b), a.max(b))],
-        _ => Vec::new(),
+fn pairs(cx: &Cx<'_>, a: &Root, b: &Root, order: Option<&Order>) -> Pairs {
+    if let Some(order) = order {
+        return order.pairs(cx);
+    }
+    match (seen_root(cx, a), seen_root(cx, b)) {
+        (Some(a), Some(b)) => smallvec![(a.min(b), a.max(b))],
+        _ => Pairs::new(),
     }
 }
 

@@ -11,9 +11,10 @@
 //! from the stack is far from them, too: the same limit does for both, and a second one is between the two.
 
 use redmagic_ir::{Cond, Opcode as O, Type, Value};
+use smallvec::SmallVec;
 
 use super::apart::{Span, address, seen_root};
-use super::worth::Pair;
+use super::worth::{Pair, Pairs};
 use super::{Fact, Root, is_stack_pointer};
 use crate::cx::Cx;
 
@@ -163,13 +164,13 @@ impl Order {
     }
 
     /// The objects that are compared with the limit, and whether each is below.
-    fn compared(&self, cx: &Cx<'_>) -> Vec<(Object, bool)> {
-        let mut objects = vec![(self.low, true), (self.high, false)];
-        objects.retain(|(object, _)| match self.limit {
+    fn compared(&self, cx: &Cx<'_>) -> SmallVec<[(Object, bool); 2]> {
+        let compared = |object: &Object| match self.limit {
             Limit::Stack(pointer, _) => object.root.only_base() != Some(pointer),
             Limit::Constant(_) => !object.is_constant(cx),
-        });
-        objects
+        };
+        let objects = [(self.low, true), (self.high, false)].into_iter();
+        objects.filter(|(object, _)| compared(object)).collect()
     }
 
     fn pair(&self, cx: &Cx<'_>, object: &Object) -> Option<Pair> {
@@ -181,7 +182,7 @@ impl Order {
     }
 
     /// What the guards compare.
-    pub(super) fn pairs(&self, cx: &Cx<'_>) -> Vec<Pair> {
+    pub(super) fn pairs(&self, cx: &Cx<'_>) -> Pairs {
         let objects = self.compared(cx).into_iter();
         objects.filter_map(|(object, _)| self.pair(cx, &object)).collect()
     }

@@ -6,12 +6,16 @@
 //! their cost are taken away, with the uses that relied on them, until all that are left do.
 
 use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
 
 use super::Root;
 
 /// What a guard compares: two objects, by the addresses that their roots had when they were recorded, or an object and a
 /// limit.
 pub(super) type Pair = (u64, u64);
+
+/// What the guards between two objects compare: their ranges, or one or both with a limit.
+pub(super) type Pairs = SmallVec<[Pair; 2]>;
 
 /// What a use is worth, in instructions: the load or store, and part of what is computed and guarded from it, for the registers that
 /// hold what is known are not free either. This leaves the fewest instructions in loops and straight traces, of Lua and CPython; half
