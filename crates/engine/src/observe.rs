@@ -11,7 +11,7 @@ use redmagic_opt::graft::Grafted;
 use redmagic_record::recording::{
     AccessKind, LibraryCall, LibraryFn, MemAccess, Recording, RegisterFile, ShimExecution, Step,
 };
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::lift;
 
@@ -40,13 +40,77 @@ pub fn registers(from: &RegisterFile) -> Regs {
     }
 }
 
+/// Bytes by address, eight to an entry.
+#[derive(Debug, Clone, Default)]
+pub struct Bytes(FxHashMap<u64, Word>);
+
+/// Eight bytes, of which some are there.
+#[derive(Debug, Clone, Copy, Default)]
+struct Word {
+    bytes: [u8; 8],
+    /// Which, one bit each.
+    there: u8,
+}
+
+impl Bytes {
+    /// The byte at an address, if there is one.
+    pub fn get(&self, address: u64) -> Option<u8> {
+        let word = self.0.get(&(address >> 3))?;
+        let at = (address & 7) as usize;
+        (word.there >> at & 1 != 0).then_some(word.bytes[at])
+    }
+
+    /// Puts a byte at an address.
+    pub fn insert(&mut self, address: u64, byte: u8) {
+        let word = self.0.entry(address >> 3).or_default();
+        let at = (address & 7) as usize;
+        word.bytes[at] = byte;
+        word.there |= 1 << at;
+    }
+
+    /// All that is there.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u8)> + '_ {
+        self.0.iter().flat_map(|(number, word)| {
+            let there = (0..8u8).filter(|at| word.there >> at & 1 != 0);
+            there.map(move |at| (number << 3 | u64::from(at), word.bytes[usize::from(at)]))
+        })
+    }
+}
+
+/// A set of addresses, eight to an entry.
+#[derive(Default)]
+struct Addresses(FxHashMap<u64, u8>);
+
+impl Addresses {
+    fn contains(&self, address: u64) -> bool {
+        self.0
+            .get(&(address >> 3))
+            .is_some_and(|bits| bits >> (address & 7) & 1 != 0)
+    }
+
+    /// False if it was there.
+    fn insert(&mut self, address: u64) -> bool {
+        let bits = self.0.entry(address >> 3).or_default();
+        let bit = 1 << (address & 7);
+        let new = *bits & bit == 0;
+        *bits |= bit;
+        new
+    }
+
+    fn remove(&mut self, address: u64) {
+        if let Some(bits) = self.0.get_mut(&(address >> 3)) {
+            *bits &= !(1 << (address & 7));
+        }
+    }
+}
+
 /// Since the start or the last call: which bytes of memory are known.
 #[derive(Default)]
 struct Model {
     /// By the trace itself.
-    written: FxHashSet<u64>,
+    written: Addresses,
     /// From a reader that saw what was there before.
-    shown: FxHashSet<u64>,
+    shown: Addresses,
     /// Bytes that were copied from others, of which it was not known what they were.
     copies: FxHashMap<u64, u64>,
 }
@@ -54,15 +118,21 @@ struct Model {
 impl Model {
     fn set(&mut self, address: u64) {
         self.written.insert(address);
-        self.copies.remove(&address);
+        if !self.copies.is_empty() {
+            self.copies.remove(&address);
+        }
     }
 
     /// A byte is shown to a reader: the address of one that was there before and is known now.
     fn shown(&mut self, address: u64) -> Option<u64> {
-        if self.written.contains(&address) {
+        if self.written.contains(address) {
             return None;
         }
-        let from = self.copies.get(&address).copied().unwrap_or(address);
+        let from = if self.copies.is_empty() {
+            address
+        } else {
+            self.copies.get(&address).copied().unwrap_or(address)
+        };
         self.shown.insert(from).then_some(from)
     }
 
@@ -71,7 +141,7 @@ impl Model {
         let [to, from, length] = call.args;
         let source = |model: &Model, at: u64| {
             let at = from.wrapping_add(at);
-            let copied = call.function != LibraryFn::Memset && !model.written.contains(&at);
+            let copied = call.function != LibraryFn::Memset && !model.written.contains(at);
             copied.then(|| model.copies.get(&at).copied().unwrap_or(at))
         };
         let sources: Vec<Option<u64>> = (0..length).map(|at| source(self, at)).collect();
@@ -79,7 +149,7 @@ impl Model {
             let at = to.wrapping_add(at);
             self.set(at);
             if let Some(source) = source {
-                self.written.remove(&at);
+                self.written.remove(at);
                 self.copies.insert(at, source);
             }
         }
@@ -90,7 +160,7 @@ impl Model {
 #[derive(Debug, Clone)]
 pub struct Recorded {
     /// Bytes by address. What no access has shown is 0.
-    pub bytes: FxHashMap<u64, u8>,
+    pub bytes: Bytes,
     /// For each call: the registers after it, and what is found in memory then.
     calls: Vec<(Regs, Vec<(u64, u8)>)>,
     made: usize,
@@ -100,7 +170,7 @@ impl Recorded {
     /// Of a whole recording.
     pub fn of(recording: &Recording) -> Recorded {
         let mut recorded = Recorded {
-            bytes: FxHashMap::default(),
+            bytes: Bytes::default(),
             calls: Vec::new(),
             made: 0,
         };
@@ -136,7 +206,7 @@ impl Recorded {
     /// through another trace's code shows the generation, but not the word that this trace compares it with.
     pub fn agree(&mut self, (current, valid): (u64, u64)) {
         for i in 0..4 {
-            let byte = self.bytes.get(&(current + i)).copied().unwrap_or(0);
+            let byte = self.bytes.get(current + i).unwrap_or(0);
             self.bytes.insert(valid + i, byte);
         }
         for (_, found) in &mut self.calls {
@@ -172,7 +242,7 @@ impl Recorded {
 impl Memory for Recorded {
     fn load(&mut self, addr: u64, out: &mut [u8]) -> Result<(), Fault> {
         for (i, byte) in out.iter_mut().enumerate() {
-            *byte = self.bytes.get(&addr.wrapping_add(i as u64)).copied().unwrap_or(0);
+            *byte = self.bytes.get(addr.wrapping_add(i as u64)).unwrap_or(0);
         }
         Ok(())
     }
@@ -295,7 +365,9 @@ pub fn machine(grafted: &Grafted, recording: &Recording) -> Machine {
         if let (Some(address), Some(bits)) = (address, machine.value(*value)) {
             for (i, byte) in bits.to_le_bytes().into_iter().enumerate().take(bytes) {
                 let at = address.wrapping_add(i as u64);
-                machine.recorded.bytes.entry(at).or_insert(byte);
+                if machine.recorded.bytes.get(at).is_none() {
+                    machine.recorded.bytes.insert(at, byte);
+                }
             }
         }
     }
@@ -329,7 +401,7 @@ struct Search<'a> {
     /// Of the operations of the prologue, as far as they are known.
     values: Vec<Option<u128>>,
     /// What was in memory.
-    original: FxHashMap<u64, u8>,
+    original: Bytes,
     regs: Regs,
     recorded: Recorded,
 }
@@ -351,7 +423,7 @@ impl Search<'_> {
         let address = place.address(&|value| self.value(value).map(|bits| bits as u64))?;
         let mut bytes = [0; 16];
         for (i, byte) in bytes.iter_mut().enumerate().take(ty.bytes() as usize) {
-            *byte = *self.original.get(&address.wrapping_add(i as u64))?;
+            *byte = self.original.get(address.wrapping_add(i as u64))?;
         }
         Some(u128::from_le_bytes(bytes))
     }
@@ -486,8 +558,8 @@ pub fn difference(lifted: &Trace, optimised: &Trace, recording: &Recording, mach
     let rsp = expected.gpr[Reg::RSP.index()];
     let stack = rsp.wrapping_sub(1 << 20)..rsp;
     memory.iter().find_map(|(address, byte)| {
-        let other = found.get(address).copied().unwrap_or(0);
-        (other != *byte && !stack.contains(address))
+        let other = found.get(address).unwrap_or(0);
+        (other != byte && !stack.contains(&address))
             .then(|| format!("the byte at {address:#x} is {other:#x} and not {byte:#x}"))
     })
 }

@@ -125,8 +125,9 @@ pub fn optimize_with(
     // What a parent knew of its own values holds for the first turn.
     let repeats = matches!(trace.end, End::Repeat { .. }) && input.inherited.is_none();
     let mut loops = peels && repeats && peel::possible(trace);
-    let begin = |loops: bool, learnt: Learnt| {
+    let begin = |loops: bool, trial: bool, learnt: Learnt| {
         let mut cx = Cx::new(&chain, input);
+        cx.memory.weighs = trial;
         cx.shifts = learnt.shifts;
         cx.later = learnt.later;
         cx.memory.verdict = Some(learnt.verdict);
@@ -141,10 +142,10 @@ pub fn optimize_with(
         };
         Ok((cx, straight))
     };
-    let (mut trial, mut straight) = begin(loops, Learnt::default())?;
+    let (mut trial, mut straight) = begin(loops, true, Learnt::default())?;
     if loops && peel::moves_stack(&straight, &trial) {
         loops = false;
-        (trial, straight) = begin(loops, Learnt::default())?;
+        (trial, straight) = begin(loops, true, Learnt::default())?;
     }
     let mut learnt = Learnt {
         verdict: trial.memory.judge(),
@@ -158,13 +159,13 @@ pub fn optimize_with(
             verdict: Verdict::default(),
             ..learnt.clone()
         };
-        let (mut trial, straight) = begin(loops, all)?;
+        let (mut trial, straight) = begin(loops, true, all)?;
         if peel::peel(&straight, &mut trial).is_ok() {
             learnt.verdict = trial.memory.judge();
             learnt.extents = Extents::of_fed(trial.b.trace(), &trial.observed);
         }
     }
-    let (mut cx, straight) = begin(loops, learnt)?;
+    let (mut cx, straight) = begin(loops, false, learnt)?;
     let straight_facts = cx.memory.facts.clone();
     note("forward", &straight);
     let mut out = if loops {

@@ -19,8 +19,8 @@ use crate::forward::memory::{Facts, Place, Root, overlap, place};
 struct Dead {
     /// Where.
     place: Range,
-    /// The guards in between, by operation.
-    guards: Vec<usize>,
+    /// The guards in between are all that were met when so many had been, and since then.
+    since: usize,
     /// Whether only what no pointer leads to ([`MemFlags::is_saved`]) is dead: a load in between may read all else.
     saved: bool,
 }
@@ -33,6 +33,14 @@ enum Range {
     StackBelow(i64),
 }
 
+/// A guard on the way.
+#[derive(Debug, Clone, Copy)]
+struct Exit {
+    snapshot: usize,
+    /// See [`Stack::depth`].
+    depth: Option<i64>,
+}
+
 /// Most exit stores in a trace: each is code in a stub.
 const MOST: usize = 16384;
 
@@ -42,12 +50,14 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
     let stack = Stack::of(&trace, facts.private_below);
     let mut kept = vec![true; trace.ops.len()];
     let mut dead: Vec<Dead> = Vec::new();
+    // By operation, the last one first.
+    let mut guards: Vec<Exit> = Vec::new();
     if let End::Repeat { snapshot } | End::Link { snapshot, .. } = &trace.end
         && let Some(depth) = stack.depth(&trace, snapshot)
     {
         dead.push(Dead {
             place: Range::StackBelow(depth),
-            guards: Vec::new(),
+            since: 0,
             saved: false,
         });
     }
@@ -58,20 +68,22 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
             Opcode::Checkpoint => {}
             Opcode::GuardTrue | Opcode::GuardFalse => {
                 let snapshot = &trace.snapshots[op.aux as usize];
+                let depth = stack.depth(&trace, snapshot);
                 // Back at the loop's end: what is below the stack pointer there is dead.
                 if snapshot.via == redmagic_ir::Via::Restart
                     && matches!(trace.end, End::Loop { .. })
-                    && let Some(depth) = stack.depth(&trace, snapshot)
+                    && let Some(depth) = depth
                 {
                     dead.push(Dead {
                         place: Range::StackBelow(depth),
-                        guards: Vec::new(),
+                        since: guards.len(),
                         saved: false,
                     });
                 }
-                for dead in &mut dead {
-                    dead.guards.push(index);
-                }
+                guards.push(Exit {
+                    snapshot: op.aux as usize,
+                    depth,
+                });
             }
             Opcode::Store => {
                 let at = place(&op).expect("a store has a place");
@@ -80,26 +92,25 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
                     .iter()
                     .position(|dead| (saved || !dead.saved) && stack.covers(&dead.place, &at));
                 let base = at.root.only_base().filter(|base| !base.is_none());
-                if let (Some(found), Some(base)) = (covered, base)
-                    && sunk + dead[found].guards.len() <= MOST
+                let between = covered.map(|found| &guards[dead[found].since..]);
+                if let (Some(between), Some(base)) = (between, base)
+                    && sunk + between.len() <= MOST
                 {
                     kept[index] = false;
-                    sunk += dead[found].guards.len();
+                    sunk += between.len();
                     let store = ExitStore {
                         value: op.args[0],
                         base,
                         disp: at.disp,
                     };
-                    for guard in dead[found].guards.clone() {
-                        let snapshot = trace.ops[guard].aux as usize;
-                        let depth = stack.depth(&trace, &trace.snapshots[snapshot]);
+                    let end = i64::from(at.disp) + i64::from(at.size);
+                    let bytes = trace.type_of(store.value).bytes();
+                    for Exit { snapshot, depth } in between.iter().copied() {
                         // Below the red zone of the exit nothing is alive.
-                        let end = i64::from(at.disp) + i64::from(at.size);
                         if stack.pointer == Some(base) && depth.is_some_and(|depth| end <= depth - 128) {
                             continue;
                         }
                         // What the exit stores there anyway, it need not store first.
-                        let bytes = trace.type_of(store.value).bytes();
                         let over = |later: &ExitStore| {
                             (later.base, later.disp) == (store.base, store.disp)
                                 && trace.type_of(later.value).bytes() >= bytes
@@ -114,7 +125,7 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
                 if base.is_some() {
                     dead.push(Dead {
                         place: Range::Place(at),
-                        guards: Vec::new(),
+                        since: guards.len(),
                         saved: false,
                     });
                 }

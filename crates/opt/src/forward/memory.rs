@@ -108,8 +108,10 @@ pub struct MemoryState {
     guards: usize,
     /// What was shown not to overlap.
     pub(crate) facts: Facts,
-    /// What they cost, and are good for.
+    /// What they cost, and are good for, as far as they are weighed.
     worth: worth::Worth,
+    /// Whether guards are weighed: in a trial.
+    pub(crate) weighs: bool,
     /// What a trial has shown of guards; `None`: none is worth it.
     pub(crate) verdict: Option<Verdict>,
     /// Indices that guards have shown to be below a limit.
@@ -381,7 +383,9 @@ impl MemoryState {
         if let Some(head) = known.head {
             self.used.insert(head);
         }
-        self.worth.used(root, known.born);
+        if self.weighs {
+            self.worth.used(root, known.born);
+        }
     }
 
     pub(crate) fn add(&mut self, place: &Place, value: Value, flags: MemFlags) {
@@ -655,7 +659,7 @@ fn store(cx: &mut Cx<'_>, op: Op) -> Step {
             return Step::Gone;
         }
     }
-    if let Some(entries) = cx.memory.known.get(&place.root) {
+    if let Some(entries) = cx.memory.known.get(&place.root).filter(|_| cx.memory.weighs) {
         let over = |known: &&Known| {
             let end = i64::from(place.disp) + i64::from(place.size);
             known.unread && place.disp <= known.disp && i64::from(known.disp) + i64::from(known.size) <= end

@@ -200,6 +200,9 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
     let in_arrays = |root: &Root| !cx.memory.straight && Span::array(cx, &Span::plain(*root, 0, 8)).is_some();
     let by_order = !in_arrays(&place.root) && !in_arrays(other);
     if cx.memory.facts.ranges_apart(cx.b.len(), range, (*other, lo, hi)) {
+        if !cx.memory.weighs {
+            return true;
+        }
         let order = Order::of(cx, (&place.root, start), (other, lo)).filter(|_| by_order);
         for pair in pairs(cx, &place.root, other, order.as_ref()) {
             cx.memory.worth.kept(pair, *other);
@@ -303,13 +306,16 @@ pub(crate) fn read(cx: &mut Cx<'_>, place: &Place) {
 
 /// Whether a load of one range reads nothing of the other.
 fn unread(cx: &mut Cx<'_>, (root, start, end): (Root, i64, i64), (other, lo, hi): (Root, i64, i64)) -> bool {
-    let (a, b) = (Span::plain(root, start, end), Span::plain(other, lo, hi));
-    let order = Order::of_spans(cx, &a, &b);
-    let pairs = pairs(cx, &root, &other, order.as_ref());
     let known = cx
         .memory
         .facts
         .ranges_apart(cx.b.len(), (root, start, end), (other, lo, hi));
+    if known && !cx.memory.weighs {
+        return true;
+    }
+    let (a, b) = (Span::plain(root, start, end), Span::plain(other, lo, hi));
+    let order = Order::of_spans(cx, &a, &b);
+    let pairs = pairs(cx, &root, &other, order.as_ref());
     // In a loop more is stored in the next turn, and guards cost more: only what will be guarded anyway is guarded already here.
     let wanted = |verdict: &Verdict| pairs.iter().all(|pair| verdict.useful.contains(pair));
     let wanted = order.is_some() && cx.memory.straight || cx.memory.verdict.as_ref().is_some_and(wanted);
@@ -607,18 +613,23 @@ impl Extents {
         if observed.len() != trace.ops.len() {
             return extents;
         }
-        for op in &trace.ops {
-            let at = match op.code {
-                O::Load => 0,
-                O::Store => 1,
-                _ => continue,
+        // By operation: the address that its result was without its constants when it was recorded, and their sum.
+        let mut roots: Vec<Option<(u64, i64)>> = Vec::with_capacity(trace.ops.len());
+        for (op, seen) in trace.ops.iter().zip(observed) {
+            let seen = seen.map(|bits| bits as u64);
+            let root = |value: Value| match (value.as_op(), trace.constant(value)) {
+                _ if value.is_none() => Some((0, 0)),
+                (Some(at), _) => roots[at],
+                (_, bits) => bits.map(|bits| (0, bits as i64)),
             };
-            let (Some((base, b)), Some((index, i))) = (
-                lifted_root(trace, observed, op.args[at]),
-                lifted_root(trace, observed, op.args[at + 1]),
-            ) else {
-                continue;
+            let own = lifted_root(trace, op, seen, &root);
+            let address = match op.code {
+                O::Load => root(op.args[0]).zip(root(op.args[1])),
+                O::Store => root(op.args[1]).zip(root(op.args[2])),
+                _ => None,
             };
+            roots.push(own);
+            let Some(((base, b), (index, i))) = address else { continue };
             let shift = u32::from(op.imm & 3);
             let root = base.wrapping_add(index << shift);
             let from = b.wrapping_add(i << shift).wrapping_add(i64::from(op.aux));
@@ -629,42 +640,34 @@ impl Extents {
     }
 }
 
-/// The address of a part when it was recorded, without its constants, and their sum.
-fn lifted_root(trace: &Trace, observed: &[Option<u128>], mut value: Value) -> Option<(u64, i64)> {
-    let mut sum = 0i64;
-    if value.is_none() {
-        return Some((0, 0));
-    }
-    loop {
-        if let Some(bits) = trace.constant(value) {
-            return Some((0, sum.wrapping_add(bits as i64)));
-        }
-        let op = trace.ops.get(value.as_op()?)?;
-        let constant = |v: Value| trace.constant(v).map(|bits| bits as i64);
-        let (next, c) = match op.code {
-            O::Add if op.ty == Type::I64 => match (constant(op.args[0]), constant(op.args[1])) {
-                (_, Some(c)) => (op.args[0], c),
-                (Some(c), _) => (op.args[1], c),
-                _ => break,
-            },
-            O::Sub if op.ty == Type::I64 => match constant(op.args[1]) {
-                Some(c) => (op.args[0], c.wrapping_neg()),
-                None => break,
-            },
-            O::Lea if op.args[1].is_none() && !op.args[0].is_none() => (op.args[0], i64::from(op.aux)),
-            // A sum: what is left of it without its constants.
-            O::Lea => {
-                let seen = (*observed.get(value.as_op()?)?)? as u64;
-                let (_, base) = lifted_root(trace, observed, op.args[0])?;
-                let (_, index) = lifted_root(trace, observed, op.args[1])?;
-                let constant = base.wrapping_add(index << (op.imm & 3)).wrapping_add(i64::from(op.aux));
-                return Some((seen.wrapping_sub(constant as u64), sum.wrapping_add(constant)));
+/// What an operation gave when it was recorded, without its constants, and their sum; `root` says so of its operands.
+fn lifted_root(
+    trace: &Trace,
+    op: &Op,
+    seen: Option<u64>,
+    root: &dyn Fn(Value) -> Option<(u64, i64)>,
+) -> Option<(u64, i64)> {
+    let constant = |v: Value| trace.constant(v).map(|bits| bits as i64);
+    let plus = |value: Value, c: i64| root(value).map(|(from, sum)| (from, sum.wrapping_add(c)));
+    match op.code {
+        O::Add if op.ty == Type::I64 => match (constant(op.args[0]), constant(op.args[1])) {
+            (_, Some(c)) => return plus(op.args[0], c),
+            (Some(c), _) => return plus(op.args[1], c),
+            _ => {}
+        },
+        O::Sub if op.ty == Type::I64 => {
+            if let Some(c) = constant(op.args[1]) {
+                return plus(op.args[0], c.wrapping_neg());
             }
-            _ => break,
-        };
-        value = next;
-        sum = sum.wrapping_add(c);
+        }
+        O::Lea if op.args[1].is_none() && !op.args[0].is_none() => return plus(op.args[0], i64::from(op.aux)),
+        // A sum: what is left of it without its constants.
+        O::Lea => {
+            let ((_, base), (_, index)) = (root(op.args[0])?, root(op.args[1])?);
+            let constant = base.wrapping_add(index << (op.imm & 3)).wrapping_add(i64::from(op.aux));
+            return Some((seen?.wrapping_sub(constant as u64), constant));
+        }
+        _ => {}
     }
-    let seen = (*observed.get(value.as_op()?)?)? as u64;
-    Some((seen, sum))
+    Some((seen?, 0))
 }
