@@ -97,7 +97,6 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
                     && sunk + between.len() <= MOST
                 {
                     kept[index] = false;
-                    sunk += between.len();
                     let store = ExitStore {
                         value: op.args[0],
                         base,
@@ -106,8 +105,10 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
                     let end = i64::from(at.disp) + i64::from(at.size);
                     let bytes = trace.type_of(store.value).bytes();
                     for Exit { snapshot, depth } in between.iter().copied() {
-                        // Below the red zone of the exit nothing is alive.
-                        if stack.pointer == Some(base) && depth.is_some_and(|depth| end <= depth - 128) {
+                        // Below the red zone of the exit nothing is alive, and nothing that a function has saved after it has
+                        // returned.
+                        let red_zone = if saved { 0 } else { 128 };
+                        if stack.pointer == Some(base) && depth.is_some_and(|depth| end <= depth - red_zone) {
                             continue;
                         }
                         // What the exit stores there anyway, it need not store first.
@@ -117,6 +118,7 @@ pub fn sink(mut trace: Trace, facts: &Facts) -> (Trace, Renumbered) {
                         };
                         if !trace.snapshots[snapshot].stores.iter().any(over) {
                             trace.snapshots[snapshot].stores.insert(0, store);
+                            sunk += 1;
                         }
                     }
                     continue;
