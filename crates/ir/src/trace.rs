@@ -48,6 +48,12 @@ impl Value {
         self.0 == u32::MAX
     }
 
+    /// As a number, to be hashed.
+    #[inline]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
     /// The index of the operation, unless it is a constant or absent.
     #[inline]
     pub const fn as_op(self) -> Option<usize> {

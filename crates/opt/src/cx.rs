@@ -9,6 +9,7 @@ use redmagic_ir::{Builder, End, MemFlags, Op, Opcode, Reg, Snapshot, Trace, Type
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::equal::Equal;
+use crate::forward::gvn::Numbers;
 use crate::forward::memory::{self, Extents, Fact, MemoryState, Root};
 use crate::forward::sizes::Shifts;
 use crate::forward::stronger::Later;
@@ -116,7 +117,7 @@ pub(crate) struct Saved {
     pub(crate) equal: Equal,
     feasible: FxHashMap<Value, u32>,
     not_null: FxHashSet<Value>,
-    numbers: FxHashMap<Op, Value>,
+    numbers: Numbers,
     memory: MemoryState,
     fresh: bool,
 }
@@ -139,7 +140,7 @@ pub struct Cx<'a> {
     /// turn is the old one in the next, and then is as far from what that makes as it was from the one before.)
     pub roles: FxHashMap<Value, u128>,
     /// Equal operations.
-    pub numbers: FxHashMap<Op, Value>,
+    pub numbers: Numbers,
     /// What memory holds.
     pub memory: MemoryState,
     /// The state before the current instruction, if the trace can still be left there: nothing of the instruction has been
@@ -188,7 +189,7 @@ impl<'a> Cx<'a> {
             feasible: FxHashMap::default(),
             not_null: FxHashSet::default(),
             roles: FxHashMap::default(),
-            numbers: FxHashMap::default(),
+            numbers: Numbers::default(),
             memory: MemoryState::default(),
             checkpoint: None,
             carried: FxHashSet::default(),
