@@ -122,6 +122,15 @@ pub(crate) struct Saved {
     fresh: bool,
 }
 
+/// A state that the trace can be left in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Checkpoint {
+    /// A snapshot of the new trace.
+    Made(usize),
+    /// One of the lifted trace. There is one for nearly every instruction, and few guards are put in: it is only made when it is wanted.
+    Lifted(usize),
+}
+
 /// The state of the forward chain.
 pub struct Cx<'a> {
     /// The new trace.
@@ -145,8 +154,11 @@ pub struct Cx<'a> {
     pub memory: MemoryState,
     /// The state before the current instruction, if the trace can still be left there: nothing of the instruction has been
     /// done yet that cannot be done again.
-    /// By its number among the snapshots of the new trace.
-    pub checkpoint: Option<usize>,
+    pub(crate) checkpoint: Option<Checkpoint>,
+    /// The lifted trace that is being fed, and what its operations and constants have become.
+    lifted_trace: Option<&'a Trace>,
+    fed: Vec<Value>,
+    fed_constants: Vec<Value>,
     /// In a loop: the operations before its head whose values change from turn to turn, as far as that is known.
     pub carried: FxHashSet<usize>,
     /// Operations that a loop does not repeat: comparisons of the generation, which are made anew when the loop goes back
@@ -192,6 +204,9 @@ impl<'a> Cx<'a> {
             numbers: Numbers::default(),
             memory: MemoryState::default(),
             checkpoint: None,
+            lifted_trace: None,
+            fed: Vec::new(),
+            fed_constants: Vec::new(),
             carried: FxHashSet::default(),
             once: FxHashSet::default(),
             lifted: None,
@@ -391,15 +406,36 @@ impl<'a> Cx<'a> {
 
     /// The state before the current instruction: see [`Cx::checkpoint`].
     pub fn checkpoint(&self) -> Option<Snapshot> {
-        Some(self.b.trace().snapshots[self.checkpoint?].clone())
+        match self.checkpoint? {
+            Checkpoint::Made(at) => Some(self.b.trace().snapshots[at].clone()),
+            Checkpoint::Lifted(at) => Some(self.fed_snapshot(&self.lifted_trace?.snapshots[at])),
+        }
+    }
+
+    /// What a value of the lifted trace has become.
+    fn fed_value(&self, value: Value) -> Value {
+        match (value.as_op(), value.as_constant()) {
+            (Some(index), _) => self.fed[index],
+            (_, Some(index)) => self.fed_constants[index],
+            _ => value,
+        }
+    }
+
+    fn fed_snapshot(&self, old: &Snapshot) -> Snapshot {
+        let mut new = old.clone();
+        for (_, value) in &mut new.regs {
+            *value = self.canonical(self.fed_value(*value));
+        }
+        new
     }
 
     /// From here on the trace can be left for `pc`, with the state of the entry.
     pub(crate) fn leave_at(&mut self, pc: u64) {
-        self.checkpoint = Some(self.b.snapshot(Snapshot {
+        let at = self.b.snapshot(Snapshot {
             pc,
             ..Snapshot::default()
-        }));
+        });
+        self.checkpoint = Some(Checkpoint::Made(at));
     }
 
     /// Guards that an integer is `expected`, at the checkpoint; false if there is none.
@@ -467,7 +503,7 @@ impl<'a> Cx<'a> {
         &mut self,
         trace: &Trace,
         index: usize,
-        map: &dyn Fn(Value) -> Value,
+        map: &dyn Fn(&Cx<'_>, Value) -> Value,
         snapshot: &dyn Fn(&mut Cx<'_>, &Snapshot) -> Snapshot,
         seen: Option<u128>,
     ) -> Result<Value, Failed> {
@@ -475,24 +511,24 @@ impl<'a> Cx<'a> {
         let mut op = trace.ops[index];
         for arg in &mut op.args {
             if !arg.is_none() {
-                *arg = map(*arg);
+                *arg = map(self, *arg);
             }
         }
         if let Some(old) = op.snapshot() {
             let new = snapshot(self, &trace.snapshots[old]);
             if op.code == Opcode::Checkpoint {
-                memory::drop_below(self, &new);
+                memory::drop_below(self, new.get(Reg::RSP));
             }
             let at = self.b.snapshot(new);
             if op.code == Opcode::Checkpoint {
-                self.checkpoint = Some(at);
+                self.checkpoint = Some(Checkpoint::Made(at));
             }
             op.aux = at as i32;
         }
         if op.code == Opcode::Native {
             let mut native = trace.natives[op.aux as usize].clone();
             for value in native.values_mut() {
-                *value = self.canonical(map(*value));
+                *value = self.canonical(map(self, *value));
             }
             // The builder has no way to add a native without its operation.
             self.checkpoint = None;
@@ -509,10 +545,11 @@ impl<'a> Cx<'a> {
     }
 
     /// Feeds a whole trace; what has been fed then ends as it does.
-    pub(crate) fn feed_trace(&mut self, trace: &Trace) -> Result<End, Failed> {
+    pub(crate) fn feed_trace(&mut self, trace: &'a Trace) -> Result<End, Failed> {
         self.b.reserve(trace.ops.len(), trace.snapshots.len());
         self.observed.reserve(trace.ops.len());
-        let mut values: Vec<Value> = Vec::with_capacity(trace.ops.len());
+        self.lifted_trace = Some(trace);
+        self.fed.reserve(trace.ops.len());
         if self.memory.extents.is_empty() {
             self.memory.extents = Extents::of(trace, self.input.observed);
         }
@@ -525,15 +562,11 @@ impl<'a> Cx<'a> {
             self.memory.facts.red_zone_known = inherited.red_zone_known;
         }
         let mut origins = trace.origins.iter().peekable();
-        let constants: Vec<Value> = trace.constants.iter().map(|c| self.b.constant(c.ty, c.bits)).collect();
-        let known = |values: &[Value], value: Value| match (value.as_op(), value.as_constant()) {
-            (Some(index), _) => values[index],
-            (_, Some(index)) => constants[index],
-            _ => value,
-        };
+        let constants = trace.constants.iter();
+        self.fed_constants = constants.map(|c| self.b.constant(c.ty, c.bits)).collect();
         for (index, op) in trace.ops.iter().enumerate() {
             if let Some(inherited) = self.input.inherited.filter(|inherited| inherited.from == index) {
-                self.inherit(inherited, trace, &values);
+                self.inherit(inherited);
             }
             while let Some((_, pc)) = origins.next_if(|(first, _)| *first as usize <= index) {
                 self.b.origin(*pc);
@@ -543,25 +576,28 @@ impl<'a> Cx<'a> {
                 // Once for each register, also those that the entry guards have read.
                 let reg = op.reg().expect("verified");
                 let value = self.entry_register(reg, seen);
-                values.push(value);
+                self.fed.push(value);
                 continue;
             }
-            let map = |value: Value| known(&values, value);
-            let snapshot = |cx: &mut Cx<'_>, old: &Snapshot| {
-                let mut new = old.clone();
-                for (_, value) in &mut new.regs {
-                    *value = cx.canonical(known(&values, *value));
-                }
-                new
-            };
+            // Nobody goes over a trace again that becomes no loop.
+            if op.code == Opcode::Checkpoint && self.memory.straight {
+                let at = op.aux as usize;
+                let rsp = trace.snapshots[at].get(Reg::RSP);
+                memory::drop_below(self, rsp.map(|rsp| self.canonical(self.fed_value(rsp))));
+                self.checkpoint = Some(Checkpoint::Lifted(at));
+                self.fed.push(Value::NONE);
+                continue;
+            }
+            let map = |cx: &Cx<'_>, value: Value| cx.fed_value(value);
+            let snapshot = |cx: &mut Cx<'_>, old: &Snapshot| cx.fed_snapshot(old);
             self.lifted = Some(index);
             let value = self.feed_from(trace, index, &map, &snapshot, seen)?;
-            values.push(value);
+            self.fed.push(value);
         }
         self.lifted = None;
         let mut end = trace.end.clone();
         let map = |cx: &mut Cx<'_>, value: &mut Value| {
-            *value = cx.canonical(known(&values, *value));
+            *value = cx.canonical(cx.fed_value(*value));
         };
         match &mut end {
             End::Branch { cond, .. } => map(self, cond),
@@ -577,14 +613,11 @@ impl<'a> Cx<'a> {
     }
 
     /// What was known before.
-    fn inherit(&mut self, inherited: &Inherited, trace: &Trace, values: &[Value]) {
+    fn inherit(&mut self, inherited: &Inherited) {
         for fact in &inherited.apart {
-            let mut root = |root: &Root| {
+            let root = |root: &Root| {
                 let parts = [root.base, root.index, root.seg];
-                root.of(parts.map(|part| {
-                    let part = lookup(&mut self.b, trace, values, part);
-                    self.canonical_or_none(part)
-                }))
+                root.of(parts.map(|part| self.canonical_or_none(self.fed_value(part))))
             };
             let (a, b) = (root(&fact.a.0), root(&fact.b.0));
             self.memory.facts.add(Fact {
@@ -594,12 +627,11 @@ impl<'a> Cx<'a> {
             });
         }
         for (place, value) in &inherited.memory {
-            let value = lookup(&mut self.b, trace, values, *value);
-            let value = self.canonical(value);
+            let value = self.canonical(self.fed_value(*value));
             let old: FxHashMap<Value, Value> = place
                 .root
                 .parts()
-                .map(|part| (part, lookup(&mut self.b, trace, values, part)))
+                .map(|part| (part, self.fed_value(part)))
                 .collect();
             if let Some(place) = place.map(self, &|part| old[&part]) {
                 self.memory.add(&place, value, MemFlags::default());

@@ -25,7 +25,7 @@
 use redmagic_ir::{Builder, Cond, End, Op, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::cx::{Cx, Failed};
+use crate::cx::{Checkpoint, Cx, Failed};
 use crate::equal::Equal;
 use crate::forward::memory::{self, Fact, Place, Root};
 
@@ -119,10 +119,11 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
         cx.carried.clear();
         settled = false;
         for (a, b) in early {
-            cx.checkpoint = Some(cx.b.snapshot(Snapshot {
+            let at = cx.b.snapshot(Snapshot {
                 pc: cx.input.restart_pc,
                 ..end.clone()
-            }));
+            });
+            cx.checkpoint = Some(Checkpoint::Made(at));
             memory::compare(cx, &a, &b);
         }
         cx.checkpoint = None;
@@ -213,7 +214,7 @@ fn feed_body(straight: &Trace, end: &Snapshot, from: &Snapshot, cx: &mut Cx<'_>)
         let value = cx.feed_from(
             straight,
             index,
-            &|value| copy(&copies, value),
+            &|_, value| copy(&copies, value),
             &|cx: &mut Cx<'_>, old: &Snapshot| second_snapshot(cx, old, from, &|value| copy(&copies, value)),
             seen,
         )?;

@@ -80,7 +80,12 @@ fn origin(cx: &Cx<'_>, value: Value) -> Origin {
 
 /// How far the stack pointer is from that of the entry.
 pub(crate) fn depth(cx: &Cx<'_>, snapshot: &Snapshot) -> Option<i64> {
-    match snapshot.get(Reg::RSP) {
+    depth_of(cx, snapshot.get(Reg::RSP))
+}
+
+/// The same of a stack pointer; `None`: that of the entry.
+fn depth_of(cx: &Cx<'_>, rsp: Option<Value>) -> Option<i64> {
+    match rsp {
         Some(rsp) => {
             let at = origin(cx, rsp);
             is_stack_pointer(cx, at.value).then_some(at.plus)
@@ -89,9 +94,9 @@ pub(crate) fn depth(cx: &Cx<'_>, snapshot: &Snapshot) -> Option<i64> {
     }
 }
 
-/// At a checkpoint: what is below the stack pointer is saved no more.
-pub(crate) fn drop_below(cx: &mut Cx<'_>, snapshot: &Snapshot) {
-    let depth = depth(cx, snapshot).unwrap_or(i64::MAX);
+/// At a checkpoint with this stack pointer, or that of the entry: what is below it is saved no more.
+pub(crate) fn drop_below(cx: &mut Cx<'_>, rsp: Option<Value>) {
+    let depth = depth_of(cx, rsp).unwrap_or(i64::MAX);
     if depth <= cx.memory.lowest_saved {
         return;
     }
