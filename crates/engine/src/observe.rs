@@ -4,6 +4,8 @@
 //! whatever was read before it was written must have been there. After a call, which may have written anything, what is read
 //! again is patched in. Nothing depends on the answers being right: they choose what is promoted and guarded.
 
+use std::borrow::Cow;
+
 use redmagic_ir::eval::{Evaluator, Fault, Host, Left, Memory, Regs};
 use redmagic_ir::{Abi, Opcode, Reg, Trace, Value};
 use redmagic_opt::forward::memory::{Place, place};
@@ -275,9 +277,10 @@ pub fn observe(trace: &Trace, recording: &Recording) -> Vec<Option<u128>> {
     let mut recorded = Recorded::of(recording);
     let mut regs = registers(&recording.start);
     let mut evaluator = Evaluator::new();
-    let mut straight = trace.clone();
+    let mut straight = Cow::Borrowed(trace);
     // As far as it goes.
     if let Some(native) = trace.ops.iter().position(|op| op.code == Opcode::Native) {
+        let straight = straight.to_mut();
         straight.ops.truncate(native);
         straight.end = redmagic_ir::End::Exit {
             snapshot: redmagic_ir::Snapshot::default(),

@@ -28,6 +28,7 @@ pub(crate) use worth::Verdict;
 use redmagic_ir::opcode::Effects;
 use redmagic_ir::{MemFlags, Op, Opcode as O, Reg, Trace, Type, Value};
 use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
 
 use super::fold::root;
 use super::{Pass, Step};
@@ -148,7 +149,7 @@ pub struct Fact {
 pub struct Facts {
     all: Vec<Fact>,
     /// Which of them are about two roots, the lesser first.
-    about: FxHashMap<(Root, Root), Vec<u32>>,
+    about: FxHashMap<(Root, Root), SmallVec<[u32; 4]>>,
     /// Native stack below this displacement from the entry's stack pointer is private until an address of it escapes.
     pub(crate) private_below: i64,
     /// See [`crate::graft::Inherited::red_zone_known`].
@@ -239,7 +240,7 @@ impl Facts {
             range.0 == side.0 && side.1 <= range.1 && range.2 <= side.2
         };
         let about = self.about.get(&in_order(one.0, two.0));
-        let about = about.map_or(&[][..], Vec::as_slice);
+        let about = about.map_or(&[][..], SmallVec::as_slice);
         about.iter().map(|at| &self.all[*at as usize]).any(|fact| {
             fact.at <= at
                 && (inside(&one, &fact.a) && inside(&two, &fact.b) || inside(&two, &fact.a) && inside(&one, &fact.b))
@@ -249,7 +250,7 @@ impl Facts {
     /// Whether it is known before operation `at` that `a - b` is none of the distances in a range.
     fn never(&self, at: usize, a: Root, b: Root, distances: &std::ops::Range<i64>) -> bool {
         let about = self.about.get(&in_order(a, b));
-        let about = about.map_or(&[][..], Vec::as_slice);
+        let about = about.map_or(&[][..], SmallVec::as_slice);
         about.iter().map(|at| &self.all[*at as usize]).any(|fact| {
             let ((_, a_from, a_to), (_, b_from, b_to)) = if fact.a.0 == a {
                 (fact.a, fact.b)
@@ -366,6 +367,11 @@ impl MemoryState {
             .rev()
             .find(|known| known.disp == place.disp && known.size == place.size)
             .map(|known| known.value)
+    }
+
+    /// All other roots of which something is known.
+    fn others(&self, root: &Root) -> SmallVec<[Root; 32]> {
+        self.order.iter().copied().filter(|other| other != root).collect()
     }
 
     /// Which guards against overlap were worth it.
@@ -669,7 +675,7 @@ fn store(cx: &mut Cx<'_>, op: Op) -> Step {
             cx.memory.worth.overwritten(&place.root, born);
         }
     }
-    let others: Vec<Root> = cx.memory.order.iter().copied().filter(|r| *r != place.root).collect();
+    let others = cx.memory.others(&place.root);
     for other in others {
         if !apart(cx, &place, &other) {
             // What is private stays.

@@ -273,7 +273,7 @@ pub(crate) fn apart(cx: &mut Cx<'_>, place: &Place, other: &Root) -> bool {
 /// A load, which is going to be made, reads what was stored through other roots, unless a guard says otherwise. May put one in: what
 /// is overwritten unread need only be stored by exits ([`crate::sink`]).
 pub(crate) fn read(cx: &mut Cx<'_>, place: &Place) {
-    let others: Vec<Root> = cx.memory.order.iter().copied().filter(|r| *r != place.root).collect();
+    let others = cx.memory.others(&place.root);
     let start = i64::from(place.disp);
     let range = (place.root, start, start + i64::from(place.size));
     if let Some(entries) = cx.memory.known.get_mut(&place.root) {
