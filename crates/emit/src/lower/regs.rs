@@ -361,7 +361,9 @@ impl Registers {
             let score = if is_copy(plan, id) {
                 u64::MAX
             } else {
-                let stored = self.loc[id].slot.is_some();
+                // What is there before the loop is stored before it.
+                let inside = self.position > plan.head_position() && !self.in_exit;
+                let stored = self.loc[id].slot.is_some() || inside && plan.invariant(id);
                 u64::from(self.distance(plan, id)) * 2 + u64::from(stored)
             };
             if worst.is_none_or(|(most, _)| score > most) {
