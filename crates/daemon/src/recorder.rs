@@ -348,6 +348,35 @@ pub struct Symbols {
 }
 
 impl Symbols {
+    /// Of a process as it is now.
+    ///
+    /// # Errors
+    /// When it has gone.
+    pub fn read(pid: i32) -> Result<Symbols, redmagic_tracee::error::Error> {
+        Ok(Symbols::of(pid, Maps::read(pid)?))
+    }
+
+    fn of(pid: i32, maps: Maps) -> Symbols {
+        let images = Image::all(pid, &maps);
+        let all = |names: &[&str]| {
+            let found = images
+                .iter()
+                .flat_map(|image| names.iter().filter_map(|name| image.symbol(name)));
+            found.map(|symbol| symbol.range.start).collect()
+        };
+        let imports = images.iter().flat_map(Image::imports);
+        let library = imports
+            .filter_map(|(slot, name)| Some((slot, LibraryFn::named(name)?)))
+            .collect();
+        Symbols {
+            key: key(&maps),
+            returns_twice: all(RETURNS_TWICE),
+            signal_mask: all(SIGNAL_MASK),
+            library: Arc::new(library),
+            maps,
+        }
+    }
+
     /// What was mapped when they were read.
     pub fn maps(&self) -> &Maps {
         &self.maps
@@ -381,29 +410,18 @@ const SIGNAL_MASK: &[&str] = &[
 /// while a thread waits.
 pub fn read_symbols(session: &Session) {
     let Ok(maps) = Maps::read(session.pid) else { return };
-    let images = Image::all(session.pid, &maps);
-    let all = |names: &[&str]| {
-        let found = images
-            .iter()
-            .flat_map(|image| names.iter().filter_map(|name| image.symbol(name)));
-        found.map(|symbol| symbol.range.start).collect()
-    };
-    let imports = images.iter().flat_map(Image::imports);
-    let library = imports
-        .filter_map(|(slot, name)| Some((slot, LibraryFn::named(name)?)))
-        .collect();
     let read_only = maps
         .regions()
         .iter()
         .filter(|r| r.perms.read && !r.perms.write && !r.perms.shared && r.is_file())
         .map(|r| r.start..r.end)
         .collect();
-    let symbols = Symbols {
-        key: key(&maps),
-        returns_twice: all(RETURNS_TWICE),
-        signal_mask: all(SIGNAL_MASK),
-        library: Arc::new(library),
-        maps,
+    // Of the same images they may have been read before.
+    let known = std::mem::take(&mut *lock(&session.symbols));
+    let symbols = if known.key == key(&maps) {
+        Symbols { maps, ..known }
+    } else {
+        Symbols::of(session.pid, maps)
     };
     let page = session.shim.page;
     lock(&session.engine).set_mappings(Mappings {
@@ -415,8 +433,11 @@ pub fn read_symbols(session: &Session) {
 
 /// What tells one set of images from another.
 fn key(maps: &Maps) -> Vec<(u64, String)> {
+    // Files in memory are none: our own code is one.
+    let image = |path: &str| !path.starts_with("/memfd:");
     let code = maps.regions().iter().filter(|r| r.perms.exec && r.is_file());
-    code.map(|region| (region.start, region.path.clone())).collect()
+    let images = code.filter(|region| image(&region.path));
+    images.map(|region| (region.start, region.path.clone())).collect()
 }
 
 impl World {

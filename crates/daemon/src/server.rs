@@ -24,6 +24,7 @@ use crate::client::{self, Answer, Command};
 use crate::explain;
 use crate::handshake::{self, HandshakeError};
 use crate::profile;
+use crate::recorder::Symbols;
 use crate::sample::{self, Sampler};
 use crate::session::{Ending, Session, lock};
 use crate::status::{self, Stats};
@@ -163,12 +164,16 @@ impl Server {
                 return;
             }
             warm::up();
+            let mut symbols = Symbols::read(pid).unwrap_or_default();
             loop {
                 if !wait_for(pid, wanted) {
                     return;
                 }
                 match attach::attach(pid, &settings.params, settings.save_recordings.clone()) {
-                    Ok(session) => return notifier.notify(Event::Attached(session)),
+                    Ok(session) => {
+                        *lock(&session.symbols) = std::mem::take(&mut symbols);
+                        return notifier.notify(Event::Attached(session));
+                    }
                     // Other programs of it may have sessions; it is tried less and less often.
                     Err(error) => tracing::info!(%error, pid, "no session yet"),
                 }

@@ -547,6 +547,8 @@ fn record_loop(session: &Arc<Session>, work: &Receiver<Work>, watch: &Watch) {
     recorder::read_symbols(session);
     let mut recorder = recorder::Recorder::new(session, watch);
     session.busy.store(false, Ordering::Release);
+    // Who has become hot meanwhile waits for its turn.
+    futex_wake(session.control.u32(offset_of!(Control, doorbell)));
     for work in work {
         let area = work.area;
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

@@ -36,6 +36,9 @@ const AGAIN: Duration = Duration::from_millis(5);
 /// After somebody was made to ask: that is when they are passed next.
 const ASKED: Duration = Duration::from_millis(1);
 
+/// For how long after somebody has come it is looked again soon.
+const FRESH: Duration = Duration::from_millis(10);
+
 /// How often it is tried to make somebody ask: others may share their counter.
 const CALLS: u32 = 32;
 
@@ -104,7 +107,13 @@ impl Engine {
             .filter(|(_, heat)| *heat > 0.0);
         let lost = self.waiting.iter().position(lost);
         let Some(at) = lost.or(hottest.map(|(at, _)| at)) else {
-            return Duration::MAX;
+            // Who has just come may not have been passed yet.
+            let fresh = |waiting: &Waiting| waiting.called == 0 && waiting.since.elapsed() < FRESH;
+            return if self.waiting.iter().any(fresh) {
+                ASKED
+            } else {
+                Duration::MAX
+            };
         };
         self.waiting[at].called += 1;
         let who = self.waiting[at].who;
