@@ -628,11 +628,7 @@ impl<'a> Cx<'a> {
         }
         for (place, value) in &inherited.memory {
             let value = self.canonical(self.fed_value(*value));
-            let old: FxHashMap<Value, Value> = place
-                .root
-                .parts()
-                .map(|part| (part, self.fed_value(part)))
-                .collect();
+            let old: FxHashMap<Value, Value> = place.root.parts().map(|part| (part, self.fed_value(part))).collect();
             if let Some(place) = place.map(self, &|part| old[&part]) {
                 self.memory.add(&place, value, MemFlags::default());
             }

@@ -629,7 +629,9 @@ impl Extents {
                 _ => None,
             };
             roots.push(own);
-            let Some(((base, b), (index, i))) = address else { continue };
+            let Some(((base, b), (index, i))) = address else {
+                continue;
+            };
             let shift = u32::from(op.imm & 3);
             let root = base.wrapping_add(index << shift);
             let from = b.wrapping_add(i << shift).wrapping_add(i64::from(op.aux));
