@@ -141,6 +141,12 @@ const CONDS: [&str; 16] = [
 impl Cond {
     /// CF set: unsigned below, or a carry.
     pub const B: Cond = Cond(2);
+    /// CF clear: unsigned not below.
+    pub const AE: Cond = Cond(3);
+    /// CF or ZF set: unsigned not above.
+    pub const BE: Cond = Cond(6);
+    /// CF and ZF clear: unsigned above.
+    pub const A: Cond = Cond(7);
     /// ZF set: equal.
     pub const E: Cond = Cond(4);
     /// ZF clear: not equal.
@@ -149,6 +155,10 @@ impl Cond {
     pub const O: Cond = Cond(0);
     /// SF is not OF: signed less.
     pub const L: Cond = Cond(12);
+    /// SF is OF: signed not less.
+    pub const GE: Cond = Cond(13);
+    /// ZF set, or SF is not OF: signed not greater.
+    pub const LE: Cond = Cond(14);
     /// SF is OF, and ZF is clear: signed greater.
     pub const G: Cond = Cond(15);
 

@@ -22,12 +22,17 @@
 //! entry of the trace, through its anchor's slot: there everything is loaded anew. The same way out serves those who drop
 //! the trace.
 
+mod ahead;
+
 use redmagic_ir::{Builder, Cond, End, Op, Opcode, Reg, Snapshot, Trace, Type, Value, Via};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::cx::{Checkpoint, Cx, Failed};
 use crate::equal::Equal;
+use crate::forward::expected;
+use crate::forward::known::learn;
 use crate::forward::memory::{self, Fact, Place, Root};
+use ahead::Ahead;
 
 /// Most attempts: each gives up some knowledge.
 const ATTEMPTS: usize = 24;
@@ -64,13 +69,14 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
     let mut settled = false;
     let mut copies = 1;
     let mut once = None;
+    let mut ahead: Vec<Ahead> = Vec::new();
     for _ in 0..ATTEMPTS {
         cx.restore(&start);
         memory::leave_frames(cx, &end);
         cx.memory.enter_loop(&without);
         cx.memory.in_loop = Some(Vec::new());
         let escaped = cx.memory.escaped;
-        let body = match feed_copies(&straight, &end, copies, cx) {
+        let body = match feed_copies(&straight, &end, copies, &ahead, cx) {
             Err(_) if once.is_some() => break,
             body => body?,
         };
@@ -110,6 +116,7 @@ pub fn peel(straight: &Trace, cx: &mut Cx<'_>) -> Result<Trace, Failed> {
                 return Ok(looped);
             }
             once = Some((looped, cx.memory.facts.clone(), std::mem::take(&mut cx.memory.lasting)));
+            ahead = ahead::find(&straight, cx, &body);
             copies = more;
             settled = false;
             continue;
@@ -178,17 +185,38 @@ impl Body {
 }
 
 /// Feeds a number of copies; gives the last one.
-fn feed_copies(straight: &Trace, end: &Snapshot, copies: usize, cx: &mut Cx<'_>) -> Result<Body, Failed> {
-    let mut body = feed_body(straight, end, end, cx)?;
+fn feed_copies(
+    straight: &Trace,
+    end: &Snapshot,
+    copies: usize,
+    ahead: &[Ahead],
+    cx: &mut Cx<'_>,
+) -> Result<Body, Failed> {
+    for ahead in ahead {
+        let mut restart = Snapshot {
+            pc: cx.input.restart_pc,
+            via: Via::Restart,
+            ..end.clone()
+        };
+        restart.values_mut().for_each(|value| *value = cx.canonical(*value));
+        ahead.ask(cx, copies, restart);
+    }
+    let mut body = feed_body(straight, end, end, ahead, cx)?;
     for _ in 1..copies {
         memory::leave_frames(cx, &body.end);
-        body = feed_body(straight, end, &body.end, cx)?;
+        body = feed_body(straight, end, &body.end, ahead, cx)?;
     }
     Ok(body)
 }
 
 /// Feeds a copy that begins in the state `from`: `end`, or in other terms what that became.
-fn feed_body(straight: &Trace, end: &Snapshot, from: &Snapshot, cx: &mut Cx<'_>) -> Result<Body, Failed> {
+fn feed_body(
+    straight: &Trace,
+    end: &Snapshot,
+    from: &Snapshot,
+    ahead: &[Ahead],
+    cx: &mut Cx<'_>,
+) -> Result<Body, Failed> {
     let mut copies: Vec<Value> = Vec::with_capacity(straight.ops.len());
     for index in 0..straight.ops.len() {
         let op = &straight.ops[index];
@@ -210,6 +238,12 @@ fn feed_body(straight: &Trace, end: &Snapshot, from: &Snapshot, cx: &mut Cx<'_>)
             Some(index) => copies[index],
             None => value,
         };
+        if let Some(truth) = expected(op).filter(|_| ahead.iter().any(|ahead| ahead.guard == index)) {
+            let condition = cx.canonical(copy(&copies, op.args[0]));
+            learn(cx, condition, truth);
+            copies.push(Value::NONE);
+            continue;
+        }
         let before = cx.b.len();
         let value = cx.feed_from(
             straight,

@@ -188,7 +188,7 @@ fn equate(cx: &mut Cx<'_>, value: Value, ty: Type, bits: u64) {
 }
 
 /// A condition was shown to hold, or not.
-pub(super) fn learn(cx: &mut Cx<'_>, condition: Value, truth: bool) {
+pub(crate) fn learn(cx: &mut Cx<'_>, condition: Value, truth: bool) {
     let known = cx.b.constant(Type::I1, u128::from(truth));
     cx.equal.insert(condition, known);
     let Some(op) = cx.def(condition).copied() else { return };

@@ -64,7 +64,7 @@ pub static ALL: &[&dyn Pass] = &[
 ];
 
 /// What a guard says of its condition; `None` for all other operations.
-fn expected(op: &Op) -> Option<bool> {
+pub(crate) fn expected(op: &Op) -> Option<bool> {
     match op.code {
         Opcode::GuardTrue => Some(true),
         Opcode::GuardFalse => Some(false),
