@@ -41,14 +41,7 @@ pub(super) fn find(straight: &Trace, cx: &Cx<'_>, body: &Body) -> Vec<Ahead> {
 }
 
 impl Ahead {
-    fn of(
-        straight: &Trace,
-        cx: &Cx<'_>,
-        body: &Body,
-        guard: usize,
-        condition: Value,
-        truth: bool,
-    ) -> Option<Ahead> {
+    fn of(straight: &Trace, cx: &Cx<'_>, body: &Body, guard: usize, condition: Value, truth: bool) -> Option<Ahead> {
         let cond = straight.ops.get(condition.as_op()?)?;
         let compared = straight.ops.get(cond.args[0].as_op()?)?;
         // It was asked in the second turn as well. (By now the answer is known.)
