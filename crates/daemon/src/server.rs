@@ -164,14 +164,14 @@ impl Server {
                 return;
             }
             warm::up();
-            let mut symbols = Symbols::read(pid).unwrap_or_default();
+            let symbols = Symbols::read(pid).unwrap_or_default();
             loop {
                 if !wait_for(pid, wanted) {
                     return;
                 }
                 match attach::attach(pid, &settings.params, settings.save_recordings.clone()) {
                     Ok(session) => {
-                        *lock(&session.symbols) = std::mem::take(&mut symbols);
+                        *lock(&session.symbols) = symbols;
                         return notifier.notify(Event::Attached(session));
                     }
                     // Other programs of it may have sessions; it is tried less and less often.

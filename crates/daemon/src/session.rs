@@ -521,6 +521,12 @@ impl Session {
         Ok(())
     }
 
+    /// The recorder has nothing to do: whoever has become hot meanwhile waits for a turn.
+    fn has_time(&self) {
+        self.busy.store(false, Ordering::Release);
+        futex_wake(self.control.u32(offset_of!(Control, doorbell)));
+    }
+
     /// The end: the target is left as a plain program.
     fn retire(&self) {
         lock(&self.engine).withdraw();
@@ -546,9 +552,7 @@ impl Session {
 fn record_loop(session: &Arc<Session>, work: &Receiver<Work>, watch: &Watch) {
     recorder::read_symbols(session);
     let mut recorder = recorder::Recorder::new(session, watch);
-    session.busy.store(false, Ordering::Release);
-    // Who has become hot meanwhile waits for its turn.
-    futex_wake(session.control.u32(offset_of!(Control, doorbell)));
+    session.has_time();
     for work in work {
         let area = work.area;
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -563,9 +567,7 @@ fn record_loop(session: &Arc<Session>, work: &Receiver<Work>, watch: &Watch) {
             ));
             session.release(area);
         }
-        session.busy.store(false, Ordering::Release);
-        // Others may wait for their turn.
-        futex_wake(session.control.u32(offset_of!(Control, doorbell)));
+        session.has_time();
     }
 }
 

@@ -120,9 +120,7 @@ struct Model {
 impl Model {
     fn set(&mut self, address: u64) {
         self.written.insert(address);
-        if !self.copies.is_empty() {
-            self.copies.remove(&address);
-        }
+        self.copies.remove(&address);
     }
 
     /// A byte is shown to a reader: the address of one that was there before and is known now.
@@ -130,11 +128,7 @@ impl Model {
         if self.written.contains(address) {
             return None;
         }
-        let from = if self.copies.is_empty() {
-            address
-        } else {
-            self.copies.get(&address).copied().unwrap_or(address)
-        };
+        let from = self.copies.get(&address).copied().unwrap_or(address);
         self.shown.insert(from).then_some(from)
     }
 

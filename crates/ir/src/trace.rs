@@ -530,13 +530,6 @@ impl Trace {
         self.constants.get(value.as_constant()?).map(|c| c.bits)
     }
 
-    /// The same trace with another end.
-    #[must_use]
-    pub fn ending(mut self, end: End) -> Trace {
-        self.end = end;
-        self
-    }
-
     /// The address of the instruction that the operation of this index came from.
     pub fn origin(&self, op: usize) -> Option<u64> {
         let after = self.origins.partition_point(|(first, _)| *first as usize <= op);

@@ -136,7 +136,10 @@ pub fn optimize_with(
         let end = cx.feed_trace(trace)?;
         // What becomes a loop goes on in the same builder.
         let straight = if loops {
-            cx.b.trace().clone().ending(end)
+            Trace {
+                end,
+                ..cx.b.trace().clone()
+            }
         } else {
             cx.b.take(end)
         };

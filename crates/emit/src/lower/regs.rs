@@ -323,6 +323,11 @@ impl Registers {
         }
     }
 
+    /// Whether this is code of the loop, and no exit's.
+    fn in_loop(&self, plan: &Plan<'_>) -> bool {
+        self.position > plan.head_position() && !self.in_exit
+    }
+
     /// A register of the class with nothing in it: `hint` if that is free, else any free one, else that of the value whose
     /// next use is furthest. None of `not`.
     pub(super) fn find(
@@ -362,8 +367,7 @@ impl Registers {
                 u64::MAX
             } else {
                 // What is there before the loop is stored before it.
-                let inside = self.position > plan.head_position() && !self.in_exit;
-                let stored = self.loc[id].slot.is_some() || inside && plan.invariant(id);
+                let stored = self.loc[id].slot.is_some() || self.in_loop(plan) && plan.invariant(id);
                 u64::from(self.distance(plan, id)) * 2 + u64::from(stored)
             };
             if worst.is_none_or(|(most, _)| score > most) {
@@ -382,7 +386,7 @@ impl Registers {
     pub(super) fn evict(&mut self, plan: &Plan<'_>, asm: &mut Asm, r: R) -> Result<(), LowerError> {
         let Some(id) = self.held(r) else { return Ok(()) };
         if !is_copy(plan, id) {
-            let inside = self.position > plan.head_position() && !self.in_exit;
+            let inside = self.in_loop(plan);
             if inside && plan.invariant(id) {
                 let mut cursor = plan.first_use(id);
                 let first = plan.next_use(&mut cursor, plan.head_position() + 1);

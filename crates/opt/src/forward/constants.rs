@@ -26,7 +26,7 @@ impl Pass for Constants {
     }
 
     fn visit(&self, cx: &mut Cx<'_>, op: Op, _: Option<u128>) -> Step {
-        if op.code != Opcode::Load || !op.args[2].is_none() {
+        if !op.args[2].is_none() {
             return Step::Next(op);
         }
         let (base, index) = (op.args[0], op.args[1]);

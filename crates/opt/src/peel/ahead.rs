@@ -15,6 +15,7 @@ use redmagic_ir::{Cond, Opcode, Snapshot, Trace, Type, Value};
 use super::Body;
 use crate::cx::Cx;
 use crate::forward::expected;
+use crate::forward::fold::root;
 
 /// Most that a count changes by in a turn.
 const FURTHEST: u64 = 1 << 32;
@@ -111,18 +112,6 @@ impl Ahead {
 
 /// What is added to a value in a turn.
 fn step(cx: &Cx<'_>, value: Value, next: Value) -> Option<i64> {
-    let ((from, a), (to, b)) = (apart(cx, value), apart(cx, next));
+    let ((from, a), (to, b)) = (root(cx, cx.canonical(value)), root(cx, cx.canonical(next)));
     (from == to && from.as_op().is_some()).then_some(b.wrapping_sub(a))
-}
-
-/// A value without its constants, and what they are together.
-fn apart(cx: &Cx<'_>, value: Value) -> (Value, i64) {
-    let (mut value, mut sum) = (cx.canonical(value), 0i64);
-    while let Some(op) = cx.def_of(value, Opcode::Add).filter(|op| op.ty == Type::I64)
-        && let Some(constant) = cx.int(op.args[1])
-    {
-        sum = sum.wrapping_add(constant as i64);
-        value = cx.canonical(op.args[0]);
-    }
-    (value, sum)
 }
