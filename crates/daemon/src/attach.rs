@@ -7,7 +7,7 @@
 //! state.
 
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket};
@@ -21,12 +21,16 @@ use redmagic_tracee::thread::Options;
 use std::os::fd::AsRawFd;
 
 use crate::handshake::{HandshakeError, prepare_session};
-use crate::session::Session;
+use crate::session::{Session, lock};
 use crate::target::{Refusal, Shim};
 use crate::wire;
 
 /// Longest run of the function that registers unwind information.
 const CALL_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Held while a process is attached to. A program that was late for its greeting and one that the daemon comes to by itself
+/// may be the same, and a thread has one tracer at a time: the second finds what the first has done.
+static ATTACHING: Mutex<()> = Mutex::new(());
 
 /// A socket name that nobody else uses: in the abstract namespace, without its NUL.
 pub fn private_name(what: &str) -> String {
@@ -66,12 +70,16 @@ pub fn attach(
     params: &Params,
     save_recordings: Option<std::path::PathBuf>,
 ) -> Result<Arc<Session>, HandshakeError> {
-    let status = Status::read(pid).map_err(|_| Refusal::NoProcess(pid))?;
-    if status.tgid != pid || matches!(status.state, 'Z' | 'X') {
+    if is_over(pid) {
         return Err(Refusal::NoProcess(pid).into());
     }
     // Looking for the shim and making the regions takes milliseconds, for which the program need not stand still.
     let early = prepare(pid, params, save_recordings.clone());
+    let _alone = lock(&ATTACHING);
+    // Who has a session may be traced by its recorder, and cannot be stopped to be asked.
+    if early.as_ref().is_ok_and(|(session, _)| has_channel(session).unwrap_or(false)) {
+        return Err(Refusal::Attached(pid).into());
+    }
     // Permission first: without it not even the maps can be read, and the refusal would
     // name the wrong cause.
     let mut threads = process::stop_all(pid, Options::default()).map_err(Refusal::from)?;
@@ -79,8 +87,7 @@ pub fn attach(
         Some(prepared) => prepared,
         None => prepare(pid, params, save_recordings)?,
     };
-    let memory = redmagic_tracee::memory::Memory::new(pid);
-    if memory.read_u64(session.shim.page).map_err(Refusal::from)? != 0 {
+    if has_channel(&session).map_err(Refusal::from)? {
         return Err(Refusal::Attached(pid).into());
     }
     let name = private_name("attach");
@@ -97,6 +104,17 @@ pub fn attach(
     session.open_channel().map_err(Refusal::from)?;
     drop(threads);
     Ok(Arc::new(session))
+}
+
+/// Whether there is no such process, or no longer: then nobody misses its session.
+pub fn is_over(pid: i32) -> bool {
+    Status::read(pid).map_or(true, |status| status.tgid != pid || matches!(status.state, 'Z' | 'X'))
+}
+
+/// Whether the target uses the regions of a session, of this daemon or another.
+fn has_channel(session: &Session) -> redmagic_tracee::error::Result<bool> {
+    let memory = redmagic_tracee::memory::Memory::new(session.shim.pid);
+    Ok(memory.read_u64(session.shim.page)? != 0)
 }
 
 /// Finds the shim and makes a session for it.

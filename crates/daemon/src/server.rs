@@ -219,7 +219,7 @@ impl Server {
                         self.greeted -= 1;
                         match result {
                             Ok(session) => self.start(session),
-                            Err(error) if self.is_no_matter(&error) => tracing::info!(%error, "no session"),
+                            Err(error) if is_no_matter(&error) => tracing::info!(%error, "no session"),
                             Err(error) => tracing::warn!(%error, "no session"),
                         }
                     }
@@ -286,29 +286,25 @@ impl Server {
         }
         let (notifier, settings) = (self.notifier.clone(), self.settings.clone());
         let spawned = std::thread::Builder::new().name("greet".into()).spawn(move || {
-            let result = handshake::serve(&socket, &settings.params, settings.save_recordings.clone());
-            let result = match result {
-                // The target did not wait that long (it waits 10 ms); it runs plain now, and
-                // can be attached to like any other.
-                Err(HandshakeError::Socket(_)) => handshake::peer(&socket)
-                    .and_then(|pid| attach::attach(pid, &settings.params, settings.save_recordings)),
+            let result = match handshake::serve(&socket, &settings.params, settings.save_recordings.clone()) {
+                // The target did not wait that long (it waits 10 ms), or mapped something meanwhile where the regions were
+                // to be; it runs plain now, and can be attached to like any other.
+                Err(HandshakeError::Socket(_) | HandshakeError::NotMapped { errno: Errno::EEXIST, .. }) => {
+                    handshake::peer(&socket)
+                        .and_then(|pid| attach::attach(pid, &settings.params, settings.save_recordings))
+                }
                 other => other,
             };
+            // How a process that is over was found to be over is of no interest.
+            let result = result.map_err(|error| match handshake::peer(&socket) {
+                Ok(pid) if attach::is_over(pid) => Refusal::NoProcess(pid).into(),
+                _ => error,
+            });
             notifier.notify(Event::Session(result));
         });
         match spawned {
             Ok(_) => self.greeted += 1,
             Err(error) => tracing::warn!(%error, "no thread for a handshake"),
-        }
-    }
-
-    /// A child that dies as soon as it is forked is nothing to warn of, nor is a program that was late for its greeting and
-    /// has been attached to meanwhile: then it is refused, or what attaching has mapped is in its way.
-    fn is_no_matter(&self, error: &HandshakeError) -> bool {
-        match error {
-            HandshakeError::Refused(Refusal::NoProcess(_) | Refusal::Attached(_)) => true,
-            HandshakeError::NotMapped { pid, errno } => *errno == Errno::EEXIST && self.sessions.contains_key(pid),
-            _ => false,
         }
     }
 
@@ -423,6 +419,12 @@ impl Server {
             Err(answer) => client::write(&mut stream, &answer),
         }
     }
+}
+
+/// A child that dies as soon as it is forked is nothing to warn of, nor is a program that was late for its greeting and has been
+/// attached to meanwhile.
+fn is_no_matter(error: &HandshakeError) -> bool {
+    matches!(error, HandshakeError::Refused(Refusal::NoProcess(_) | Refusal::Attached(_)))
 }
 
 /// Processor time that a process has used; `None` when there is no such process.

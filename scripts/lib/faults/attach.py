@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
+import sys
 import time
 
-from .common import EAGER, REDMAGICD, ask, environment, processes, read, served_by, target, wait_for
+from .common import EAGER, REDMAGICD, Run, ask, environment, plain, processes, read, served_by, target, wait_for
 from .ends import regions
 
 
@@ -96,6 +98,18 @@ def section(settings):
             f"{len(left)} mappings stay"
         )
     race(settings)
+    late(settings)
+
+
+# Uses most of the time after which the daemon comes by itself, waits to be let go, and becomes a program that greets.
+PRELUDE = """
+import os, sys, time
+while time.process_time() < 0.15: pass
+open(sys.argv[1] + '/ready', 'w').close()
+while not os.path.exists(sys.argv[1] + '/go'): time.sleep(0.001)
+del os.environ['REDMAGIC_LATER']
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 def double(settings, worker):
@@ -140,3 +154,35 @@ def race(settings):
 
 def served(process, pid):
     return str(pid) in read(f"/proc/{process}/cmdline").split("\0")
+
+
+def late(settings):
+    """A program that was late for its greeting is attached to; so is one that has run for some time. When both come at
+    once, there is one session and no complaint."""
+    command = [target("spin"), "30000000", "3"]
+    expected = plain(command)
+    rounds = settings.count(30, 4)
+    sessions = 0
+    for i in range(rounds):
+        folder = settings.folder / f"late{i}"
+        folder.mkdir()
+        log = folder / "log"
+        options = ["--log", str(log)]
+        run = Run(settings, [sys.executable, "-c", PRELUDE, str(folder), *command], {"REDMAGIC_AFTER": "200"}, options)
+        daemon = run.daemon()
+        wait_for((folder / "ready").exists, 10, 0.001, run.process)
+        # It has warmed up by then, and looks at the program's time.
+        time.sleep(0.1)
+        os.kill(daemon, signal.SIGSTOP)
+        (folder / "go").touch()
+        time.sleep(0.15)
+        os.kill(daemon, signal.SIGCONT)
+        got = run.wait()
+        settings.check(got.same(expected), f"attach: late, round {i}", f"got {got}, expected {expected}")
+        settings.check(not run.leftovers(), f"attach: late, round {i}", "the daemon is left behind")
+        text = read(log)
+        sessions += "server: session" in text
+        complaints = [line for line in text.splitlines() if "WARN" in line or "ERROR" in line]
+        settings.check(not complaints, f"attach: late, round {i}", complaints)
+    settings.check(sessions, "attach: late", "there was never a session")
+    print(f"  {rounds} programs that were late for their greeting, {sessions} sessions")
