@@ -16,8 +16,28 @@ use crate::entries::ENTRIES;
 /// How many threads can be parked at once; a thread that finds no area runs on.
 pub const PARK_AREAS: usize = 64;
 
+/// Bits of an exit's number.
+const EXIT_BITS: u32 = 18;
+
 /// Exit counters: the most exits one session can have.
-pub const EXIT_COUNTERS: usize = 1 << 18;
+pub const EXIT_COUNTERS: usize = 1 << EXIT_BITS;
+
+/// [`Control::generation`] in a forked child, for code of its parent's session: no trace is valid for it. Traces compare the low
+/// 32 bits, so it is as far from 0 as can be, less the one that stands for suspended traces.
+pub const GENERATION_OF_ANOTHER: u64 = u64::MAX - 1;
+
+/// What a thread at a hot exit names it by ([`ParkArea::id`]): its number, and how many sessions this address space has had
+/// before. Threads may still be in code of an earlier one, whose numbers mean other exits: after a detach or the daemon's
+/// death, and in a child. Regions are never unmapped, and there is no room for 2^13 of them within reach of the interpreter.
+pub const fn exit_id(sessions_before: u32, number: u32) -> u32 {
+    sessions_before << EXIT_BITS | number
+}
+
+/// The number behind an [`exit_id`]; `None` for one of an earlier session.
+pub const fn exit_number(sessions_before: u32, id: u64) -> Option<u64> {
+    let first = (sessions_before as u64) << EXIT_BITS;
+    id.checked_sub(first)
+}
 
 /// What one turn of a loop counts, when a function entry counts 1: a function that a
 /// loop calls must not become hot before the loop whose trace would contain it.

@@ -38,6 +38,9 @@ pub struct Registry {
     pub incomplete: AtomicU32,
     /// Padding.
     pub reserved: AtomicU32,
+    /// The target's address of the control region of its latest session, or 0. Not on the page that forks wipe: a child
+    /// may still be in code of its parent's session.
+    pub control: AtomicU64,
 }
 
 /// One declaration.

@@ -192,6 +192,8 @@ unsafe extern "C" fn park() {
         // Nobody answered: never ask again.
         "lock inc dword ptr [rbx + {stalls}]",
         "mov dword ptr [rbx + {session}], {abandoned}",
+        // And nobody will hear of the end of constant memory, not even a trace that keeps this call.
+        "lock inc qword ptr [rbx + {generation}]",
         "mov rax, qword ptr [rip + {page}@GOTPCREL]",
         "mov qword ptr [rax + {channel}], 0",
         "jmp 70f",
@@ -228,6 +230,7 @@ unsafe extern "C" fn park() {
         channel = const offset_of!(ShimPage, channel),
         session = const offset_of!(Control, state),
         doorbell = const offset_of!(Control, doorbell),
+        generation = const offset_of!(Control, generation),
         stalls = const offset_of!(Control, stalls),
         longest = const offset_of!(Control, longest_wait_us),
         parks = const offset_of!(Control, parks),

@@ -9,7 +9,7 @@
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use redmagic_proto::control::{Control, MISUSE_REGISTRY};
+use redmagic_proto::control::{Control, GENERATION_OF_ANOTHER, MISUSE_REGISTRY};
 use redmagic_proto::entries::HASH_MULTIPLIER;
 use redmagic_proto::registry::{
     KIND_CONSTANT_MEMORY, KIND_DISABLED_BRANCH, KIND_DO_NOT_TRACE, KIND_ELIDABLE, KIND_ENDED, Record, Registry,
@@ -27,10 +27,15 @@ pub static REGISTRY: Registry = Registry {
     next_serial: AtomicU64::new(1),
     incomplete: AtomicU32::new(0),
     reserved: AtomicU32::new(0),
+    control: AtomicU64::new(0),
 };
 
 /// Records of the first table: 32 KiB.
 const FIRST_CAPACITY: u64 = 1024;
+
+const PROT_READ_WRITE: usize = 3;
+const MAP_PRIVATE_ANONYMOUS: usize = 0x22;
+const MAP_FIXED: usize = 0x10;
 
 /// How long to wait for the lock, in nanoseconds: its holder may have been preempted on a busy
 /// machine, but a holder that was killed, or interrupted by a signal handler that declares
@@ -130,9 +135,13 @@ fn grow(_: &Locked) -> bool {
         .count() as u64;
     let capacity = (live * 4).next_power_of_two().max(FIRST_CAPACITY);
     let bytes = capacity as usize * size_of::<Record>();
-    // PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS.
     // SAFETY: a fresh mapping at an address of the kernel's choice.
-    let address = unsafe { syscall(SYS_MMAP, [0, bytes, 3, 0x22, usize::MAX, 0]) };
+    let address = unsafe {
+        syscall(
+            SYS_MMAP,
+            [0, bytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, usize::MAX, 0],
+        )
+    };
     if address < 0 {
         return false;
     }
@@ -241,6 +250,40 @@ pub extern "C" fn redmagic_constant_memory_end(ptr: *const c_void) {
         // No trace that relies on constant memory is entered until the daemon has looked what is left.
         if control.ring_at_end.load(Ordering::SeqCst) != 0 && control.ring_at_end.swap(0, Ordering::SeqCst) != 0 {
             crate::park::ring(control);
+        }
+    } else if page().started.load(Ordering::Relaxed) == 0 {
+        // A child that was forked past the C library's handlers.
+        disown();
+    }
+}
+
+/// In a forked child: what is mapped of the parent's session is no longer shared with it. The child may be in a trace of the
+/// parent's, in a call that the trace keeps, and nobody will say there what ends in the child. So no trace is valid for its
+/// generation, and no exit is ever hot.
+pub(crate) fn disown() {
+    let old = REGISTRY.control.swap(0, Ordering::AcqRel) as *const Control;
+    if old.is_null() {
+        return;
+    }
+    // SAFETY: this is where a control region of this size was mapped, which is never unmapped; nobody else has a reference into
+    // it that lasts, as a child begins with one thread, and all that is used of it are atomics, of which any value is valid.
+    unsafe {
+        let mapped = syscall(
+            SYS_MMAP,
+            [
+                old as usize,
+                redmagic_proto::control::CONTROL_BYTES,
+                PROT_READ_WRITE,
+                MAP_PRIVATE_ANONYMOUS | MAP_FIXED,
+                usize::MAX,
+                0,
+            ],
+        );
+        if mapped == old as isize {
+            (*old).generation.store(GENERATION_OF_ANOTHER, Ordering::Release);
+        } else {
+            // Without memory there is no other way to be right: the parent's traces end, too, until its daemon has looked.
+            (*old).generation.fetch_add(1, Ordering::SeqCst);
         }
     }
 }

@@ -17,6 +17,7 @@ use redmagic_proto::message::{
 use redmagic_proto::{MAGIC, PARK_TIMEOUT_US, PROTOCOL_VERSION};
 
 use crate::descriptor::{REDMAGIC_DESCRIPTOR, page};
+use crate::registry::{REGISTRY, disown};
 use crate::sys::{
     SYS_CLOSE, SYS_CONNECT, SYS_GETPID, SYS_GETSOCKOPT, SYS_MADVISE, SYS_MMAP, SYS_MUNMAP, SYS_PRCTL, SYS_RECVMSG,
     SYS_SENDTO, SYS_SETSOCKOPT, SYS_SOCKET, syscall,
@@ -81,6 +82,7 @@ pub extern "C" fn redmagic_start() {
 /// session of its own.
 extern "C" fn child() {
     page().started.store(1, Ordering::Release);
+    disown();
     connect();
 }
 
@@ -297,6 +299,7 @@ fn connect() {
             unsafe { register_frames(welcome.layout.frames as *const u8) };
         }
         let page = page();
+        REGISTRY.control.store(welcome.layout.control, Ordering::Release);
         page.entries.store(welcome.layout.entries, Ordering::Release);
         page.channel.store(welcome.layout.control, Ordering::Release);
     }

@@ -1,8 +1,10 @@
 /*
- * fork ITERATIONS [libc|raw|vfork]: forks inside the hot loop, some iterations after it
+ * fork ITERATIONS [libc|raw|vfork [kept]]: forks inside the hot loop, some iterations after it
  * has become hot. Child and parent finish the loop; both print (the child to a pipe,
  * so that the order is fixed). `raw` forks by system call, past the C library's
- * handlers; `vfork` runs /bin/echo.
+ * handlers; `vfork` runs /bin/echo. `kept`: in a
+ * call that is never traced, so that both find themselves in a trace of the parent's; a
+ * little later the child changes its bytecode.
  */
 #include "vm.h"
 #include <stdio.h>
@@ -15,10 +17,13 @@ struct state {
   uint64_t at;
   int pipe[2];
   pid_t child;
+  int kept;
 };
 
 static void fork_at(void *context, uint64_t left) {
   struct state *state = context;
+  if (state->kept && state->child == 0 && left % 1000 == 0)
+    vm_change(0x85ebca6b + (unsigned)left);
   if (left != state->at)
     return;
   if (strcmp(state->how, "vfork") == 0) {
@@ -35,7 +40,9 @@ static void fork_at(void *context, uint64_t left) {
 int main(int argc, char **argv) {
   redmagic_start();
   uint64_t iterations = vm_argument(argc, argv, 1, 1000000);
-  struct state state = {argc > 2 ? argv[2] : "libc", iterations / 2, {-1, -1}, -1};
+  struct state state = {argc > 2 ? argv[2] : "libc", iterations / 2, {-1, -1}, -1, argc > 3};
+  if (state.kept)
+    redmagic_do_not_trace_function((void *)fork_at);
   if (pipe(state.pipe) != 0)
     return 1;
   int vforks = strcmp(state.how, "vfork") == 0;

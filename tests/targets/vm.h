@@ -44,11 +44,24 @@ static const struct vm_insn vm_program[] = {
     {VM_END, 0, 0, 0, 0},
 };
 
+/* The bytecode that runs, for a hook that changes it. */
+static struct vm_insn *vm_running;
+
+/* Changes the constant of its ADDI, as an interpreter would that frees a code object and makes another in its place. */
+static inline void vm_change(unsigned imm) {
+  redmagic_constant_memory_end(vm_running);
+  for (struct vm_insn *insn = vm_running; insn->op != VM_END; insn++)
+    if (insn->op == VM_ADDI)
+      insn->imm = imm;
+  redmagic_constant_memory(vm_running, sizeof vm_program);
+}
+
 /* Runs `iterations` (at least 1) of the loop and returns its checksum. */
 static __attribute__((noinline)) uint64_t vm_run(uint64_t iterations, uint64_t seed, vm_hook hook, void *context) {
   struct vm_insn *program = malloc(sizeof vm_program);
   memcpy(program, vm_program, sizeof vm_program);
   redmagic_constant_memory(program, sizeof vm_program);
+  vm_running = program;
   uint64_t r[4] = {iterations, seed | 1, 0, 0x2545f4914f6cdd1d};
   const struct vm_insn *pc = program;
   for (;;) {

@@ -210,6 +210,7 @@ pub fn asm(recording: &Recording, passes: &[&str]) -> anyhow::Result<String> {
         first_exit: 0,
         exits: ExitEnvironment {
             counters: CONTROL + 0x1000,
+            first_id: 0,
             park: CONTROL + 24,
             again: 256,
         },
@@ -225,6 +226,7 @@ pub fn asm(recording: &Recording, passes: &[&str]) -> anyhow::Result<String> {
         data_base: (end_ip(recording) & !0xfff) + 0x40_0000,
         exits: ExitEnvironment {
             counters: (end_ip(recording) & !0xfff) + 0x50_0000,
+            first_id: 0,
             park: (end_ip(recording) & !0xfff) + 0x60_0000,
             ..environment.exits
         },

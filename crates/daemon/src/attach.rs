@@ -77,7 +77,10 @@ pub fn attach(
     let early = prepare(pid, params, save_recordings.clone());
     let _alone = lock(&ATTACHING);
     // Who has a session may be traced by its recorder, and cannot be stopped to be asked.
-    if early.as_ref().is_ok_and(|(session, _)| has_channel(session).unwrap_or(false)) {
+    if early
+        .as_ref()
+        .is_ok_and(|(session, _)| has_channel(session).unwrap_or(false))
+    {
         return Err(Refusal::Attached(pid).into());
     }
     // Permission first: without it not even the maps can be read, and the refusal would

@@ -9,7 +9,7 @@ use redmagic_proto::message::{Hello, Mapped, WELCOME_MAP, WELCOME_REFUSED, WELCO
 use redmagic_proto::{MAGIC, PROTOCOL_VERSION};
 use redmagic_tracee::maps::Maps;
 
-use crate::regions::Regions;
+use crate::regions::{self, Regions};
 use crate::session::{Parts, Session};
 use crate::target::{Refusal, Shim};
 use crate::wire;
@@ -151,6 +151,7 @@ pub fn prepare_session(
         entries: regions.entries,
         control: regions.control,
         control_view: regions.control_view,
+        sessions_before: regions::mapped(maps),
         params: params.clone(),
         save_recordings,
     })

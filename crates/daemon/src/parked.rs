@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use redmagic_engine::Job;
 use redmagic_engine::graph::Origin;
-use redmagic_proto::control::{PARK_POSTED, ParkArea, ParkedRegisters, REQUEST_ANCHOR, REQUEST_EXIT, XSAVE_BYTES};
+use redmagic_proto::control::{
+    PARK_POSTED, ParkArea, ParkedRegisters, REQUEST_ANCHOR, REQUEST_EXIT, XSAVE_BYTES, exit_id,
+};
 use redmagic_record::emulate::Start;
 use redmagic_tracee::error::Error;
 use redmagic_tracee::regs::{Gprs, XState};
@@ -55,10 +57,10 @@ impl ParkFrame {
     }
 
     /// Whether this is the frame that the job was made from.
-    pub fn is_for(&self, job: &Job) -> bool {
+    pub fn is_for(&self, job: &Job, sessions_before: u32) -> bool {
         let (kind, named) = match job.origin {
             Origin::Root(key) => (REQUEST_ANCHOR, key.id),
-            Origin::Side { exit, .. } => (REQUEST_EXIT, u64::from(exit)),
+            Origin::Side { exit, .. } => (REQUEST_EXIT, exit_id(sessions_before, exit).into()),
         };
         (self.kind, self.named, self.resume) == (kind, named, job.ip)
     }
@@ -107,7 +109,7 @@ impl Wait {
 /// When its stack cannot be read.
 pub fn start(session: &Session, area: usize, tid: i32, job: &Job) -> Result<Option<(Start, Wait)>, Error> {
     let frame = ParkFrame::read(session, session.park_u64(area, offset_of!(ParkArea, wait_rsp)))?;
-    if !frame.is_for(job) {
+    if !frame.is_for(job, session.sessions_before) {
         return Ok(None);
     }
     let mut regs = Gprs {

@@ -510,7 +510,7 @@ fn stop(session: &Session, work: &Work, tid: i32) -> Result<Option<(Stopped, Wai
     // was made. What the thread resumes from is on its own stack: that must be what the job was made
     // from, and it is what the thread is moved by.
     let frame = ParkFrame::read(session, wait_rsp)?;
-    if !frame.is_for(&work.job) || !session.take(work.area) {
+    if !frame.is_for(&work.job, session.sessions_before) || !session.take(work.area) {
         return Ok(None);
     }
     frame.restore(&mut regs);

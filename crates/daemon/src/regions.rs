@@ -14,8 +14,11 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use redmagic_engine::memory::SharedMemory;
 use redmagic_proto::control::CONTROL_BYTES;
 use redmagic_proto::entries::ENTRIES_BYTES;
+use redmagic_tracee::maps::Maps;
 
 const PAGE: usize = 4096;
+/// The name of the region with code, in /proc/PID/maps.
+const CODE_NAME: &str = "redmagic-code";
 /// Not in nix: F_SEAL_FUTURE_WRITE (Linux 5.1).
 const F_SEAL_FUTURE_WRITE: i32 = 0x10;
 /// Not in nix: MFD_EXEC (Linux 6.3), which says that the file is meant to be executed from.
@@ -42,7 +45,7 @@ impl Regions {
     /// # Errors
     /// Those of memfd_create, ftruncate, mmap and the seals (EINVAL before Linux 5.1).
     pub fn new(code_bytes: usize) -> io::Result<Regions> {
-        let code_file = memfd("redmagic-code", code_bytes, true)?;
+        let code_file = memfd(CODE_NAME, code_bytes, true)?;
         let entries_file = memfd("redmagic-entries", ENTRIES_BYTES, false)?;
         let control_file = memfd("redmagic-control", CONTROL_BYTES, false)?;
         let code = map(&code_file)?;
@@ -62,6 +65,15 @@ impl Regions {
             files: [code_file.into(), entries_file.into(), control_file.into()],
         })
     }
+}
+
+/// How many sessions' regions an address space holds: those of earlier sessions, and in a child those of its parent.
+pub fn mapped(maps: &Maps) -> u32 {
+    let name = format!("/memfd:{CODE_NAME}");
+    maps.regions()
+        .iter()
+        .filter(|region| region.path.starts_with(&name))
+        .count() as u32
 }
 
 fn map(file: &File) -> io::Result<SharedMemory> {

@@ -289,10 +289,13 @@ impl Server {
             let result = match handshake::serve(&socket, &settings.params, settings.save_recordings.clone()) {
                 // The target did not wait that long (it waits 10 ms), or mapped something meanwhile where the regions were
                 // to be; it runs plain now, and can be attached to like any other.
-                Err(HandshakeError::Socket(_) | HandshakeError::NotMapped { errno: Errno::EEXIST, .. }) => {
-                    handshake::peer(&socket)
-                        .and_then(|pid| attach::attach(pid, &settings.params, settings.save_recordings))
-                }
+                Err(
+                    HandshakeError::Socket(_)
+                    | HandshakeError::NotMapped {
+                        errno: Errno::EEXIST, ..
+                    },
+                ) => handshake::peer(&socket)
+                    .and_then(|pid| attach::attach(pid, &settings.params, settings.save_recordings)),
                 other => other,
             };
             // How a process that is over was found to be over is of no interest.
@@ -424,7 +427,10 @@ impl Server {
 /// A child that dies as soon as it is forked is nothing to warn of, nor is a program that was late for its greeting and has been
 /// attached to meanwhile.
 fn is_no_matter(error: &HandshakeError) -> bool {
-    matches!(error, HandshakeError::Refused(Refusal::NoProcess(_) | Refusal::Attached(_)))
+    matches!(
+        error,
+        HandshakeError::Refused(Refusal::NoProcess(_) | Refusal::Attached(_))
+    )
 }
 
 /// Processor time that a process has used; `None` when there is no such process.

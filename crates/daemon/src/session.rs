@@ -24,9 +24,10 @@ use redmagic_engine::{Decision, Engine, Hostile, Job, Mode, Params, Request, Set
 use redmagic_proto::control::{
     Control, MISUSE_END_FRAME, MISUSE_REGISTRY, MISUSE_TEMP_ENABLE, Misuse, PARK_ANSWERED, PARK_AREAS, PARK_FREE,
     PARK_POSTED, PARK_TAKEN, ParkArea, REQUEST_ANCHOR, REQUEST_EXIT, SESSION_ABANDONED, SESSION_ACTIVE,
-    SESSION_DETACHED,
+    SESSION_DETACHED, exit_number,
 };
 use redmagic_proto::message::Layout;
+use redmagic_proto::registry::Registry;
 use redmagic_proto::{ApiFn, MAGIC, PROTOCOL_VERSION};
 use redmagic_tracee::memory::Memory;
 use redmagic_tracee::process;
@@ -93,6 +94,8 @@ pub struct Session {
     pub shim: Shim,
     /// Where its regions are.
     pub layout: Layout,
+    /// How many sessions this address space has had before: see [`exit_id`](redmagic_proto::control::exit_id).
+    pub sessions_before: u32,
     /// The engine.
     pub engine: Mutex<Engine>,
     /// The control region.
@@ -165,6 +168,8 @@ pub struct Parts {
     pub control: SharedMemory,
     /// As above, for the session.
     pub control_view: SharedMemory,
+    /// How many sessions this address space has had before.
+    pub sessions_before: u32,
     /// Tunables.
     pub params: Params,
     /// Where to save recordings.
@@ -185,6 +190,7 @@ impl Session {
             cache,
             control: parts.control,
             control_address: parts.layout.control,
+            sessions_before: parts.sessions_before,
             park_exit: parts.shim.park_exit,
             tls_offset: parts.shim.tls_offset,
         });
@@ -194,6 +200,7 @@ impl Session {
             pidfd: process::pidfd_open(pid)?,
             shim: parts.shim,
             layout: parts.layout,
+            sessions_before: parts.sessions_before,
             engine: Mutex::new(engine),
             control: parts.control_view,
             memory: Memory::new(pid),
@@ -360,14 +367,18 @@ impl Session {
     /// Lets traces rest: the target runs as if there were no session.
     pub fn rest(&self) {
         lock(&self.engine).set_mode(Mode::Resting);
-        // While the channel is closed, nobody says that constant memory ends. Whoever is in a trace, in a call that it
-        // keeps, must leave when that returns: no trace is valid for this generation until `follow` says so.
-        self.control
-            .u64(offset_of!(Control, generation))
-            .fetch_add(1, Ordering::SeqCst);
+        self.end_generation();
         if let Err(error) = self.space.write_u64(self.shim.page, 0) {
             tracing::debug!(%error, "closing the channel");
         }
+    }
+
+    /// While the channel is closed, nobody says that constant memory ends. Whoever is in a trace, in a call that it
+    /// keeps, must leave when that returns: no trace is valid for this generation until `follow` says so.
+    fn end_generation(&self) {
+        self.control
+            .u64(offset_of!(Control, generation))
+            .fetch_add(1, Ordering::SeqCst);
     }
 
     /// Ends that.
@@ -440,6 +451,8 @@ impl Session {
     /// # Errors
     /// When the target's memory cannot be written, or it runs another program now.
     pub fn open_channel(&self) -> Result<(), redmagic_tracee::error::Error> {
+        let control = self.shim.registry + offset_of!(Registry, control) as u64;
+        self.space.write_u64(control, self.layout.control)?;
         self.space.write_u64(self.shim.page + 8, self.layout.entries)?;
         self.space.write_u64(self.shim.page, self.layout.control)
     }
@@ -501,8 +514,12 @@ impl Session {
                     },
                 }
             }
-            REQUEST_EXIT => Request::Exit {
-                number: self.park_u64(area, offset_of!(ParkArea, id)),
+            REQUEST_EXIT => match exit_number(self.sessions_before, self.park_u64(area, offset_of!(ParkArea, id))) {
+                Some(number) => Request::Exit { number },
+                None => {
+                    self.release(area);
+                    return Ok(());
+                }
             },
             other => return Err(Hostile(format!("a request of kind {other}"))),
         };
@@ -530,6 +547,7 @@ impl Session {
     /// The end: the target is left as a plain program.
     fn retire(&self) {
         lock(&self.engine).withdraw();
+        self.end_generation();
         self.control
             .u32(offset_of!(Control, state))
             .store(SESSION_DETACHED, Ordering::Release);

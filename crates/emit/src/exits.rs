@@ -21,7 +21,7 @@
 //!   hot:     mov [counter], again  (a thread that is not answered asks again later)
 //!            pop rcx
 //!            push [target]
-//!            push exit number
+//!            push the exit's id
 //!            jmp [park]            the shim saves everything and comes back to target
 //! ```
 //!
@@ -37,6 +37,8 @@ use crate::asm::{Asm, AsmError, Datum, Label};
 pub struct ExitEnvironment {
     /// Address of the counter of exit 0; counters are 4 bytes each.
     pub counters: u64,
+    /// What exit 0 is named by where it asks, as exits of other sessions may ask as well; the others count on from there.
+    pub first_id: u32,
     /// Address of the shim's entry for hot exits.
     pub park: u64,
     /// What a counter is set to when its thread parks.
@@ -224,7 +226,7 @@ impl Tails<'_> {
         asm.bytes(&[0x59]); // pop rcx
         asm.push_datum(target_word)?;
         asm.bytes(&[0x68]); // push imm32
-        asm.bytes(&number.to_le_bytes());
+        asm.bytes(&(self.environment.first_id + number).to_le_bytes());
         asm.jmp_through(asm.datum_address(self.park))?;
         Ok(Exit {
             number,

@@ -98,6 +98,7 @@ fn compiles(code: Opcode, ty: Type) -> Result<(), LowerError> {
         first_exit: 0,
         exits: ExitEnvironment {
             counters: 0x1c0000,
+            first_id: 0,
             park: 0x400000,
             again: 256,
         },

@@ -46,6 +46,7 @@ fn environment() -> Environment {
         first_exit: 0,
         exits: ExitEnvironment {
             counters: 0x1c_0000,
+            first_id: 0,
             park: 0x40_0000,
             again: 256,
         },

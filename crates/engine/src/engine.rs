@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use redmagic_emit::copy::{RejoinOffsets, ThreadOffsets};
 use redmagic_emit::exits::ExitEnvironment;
 use redmagic_proto::ApiFn;
-use redmagic_proto::control::{Control, LOOP_WEIGHT};
+use redmagic_proto::control::{Control, LOOP_WEIGHT, exit_id};
 use redmagic_proto::entries::hash;
 use redmagic_proto::thread::{Rejoin, ThreadWords};
 use redmagic_record::abort::Abort;
@@ -128,6 +128,8 @@ pub struct Setup {
     pub control: SharedMemory,
     /// The target's address of the control region.
     pub control_address: u64,
+    /// How many sessions the target's address space has had before.
+    pub sessions_before: u32,
     /// The target's address of the shim's entry for hot exits.
     pub park_exit: u64,
     /// Offset of the shim's thread words from fs:0.
@@ -206,6 +208,7 @@ impl Engine {
             cache: setup.cache,
             environment: ExitEnvironment {
                 counters: exits,
+                first_id: exit_id(setup.sessions_before, 0),
                 park: setup.park_exit,
                 again: EXIT_AGAIN,
             },

@@ -29,10 +29,13 @@ class Worker:
     def line(self):
         return self.process.stdout.readline().strip()
 
-    def channel(self):
-        self.process.stdin.write("channel\n")
+    def say(self, line):
+        self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
         return self.line()
+
+    def channel(self):
+        return self.say("channel")
 
     def finish(self):
         """(exit status, last line)."""
@@ -98,7 +101,35 @@ def section(settings):
             f"{len(left)} mappings stay"
         )
     race(settings)
+    after_kill(settings)
     late(settings)
+
+
+def after_kill(settings):
+    """The daemon is killed while a thread is in a call that a trace keeps, and another is attached. The thread is back in
+    code of the first session then, whose exits ask the second, which knows other exits by these numbers."""
+    command = [target("kept"), "40000000"]
+    dialogue = ["start", "run", "go"]
+    expected = subprocess.run(command, input="\n".join(dialogue) + "\n", text=True, capture_output=True, env=environment(), check=True)
+    rounds, useful = settings.count(20, 4), 0
+    for i in range(rounds):
+        what = f"attach: after kill {i}"
+        log = settings.folder / f"after-kill{i}.log"
+        worker = Worker(command=command)
+        settings.check(ask("attach", "--log", log, worker.pid, env=EAGER)[0] == 0, what, read(log))
+        settings.check(worker.say("start") == "waiting", what, "the thread does not wait")
+        useful += compiled(status(worker.pid)) > 0
+        os.kill(served_by(worker.pid)["redmagicd"], signal.SIGKILL)
+        settings.check(worker.say("run") == "channel 0", what, "nobody waited in vain for the dead daemon")
+        settings.check(wait_for(lambda: not served_by(worker.pid), 10), what, "the watcher is there")
+        settings.check(ask("attach", "--log", log, worker.pid, env=EAGER)[0] == 0, what, read(log))
+        settings.check(worker.say("go") not in ("", "channel 0"), what, "the second session has ended")
+        out, _ = worker.process.communicate(timeout=30)
+        settings.check(out.strip() == expected.stdout.splitlines()[-1], what, f"{out}, expected {expected.stdout}")
+        complaints = [line for line in read(log).splitlines() if "WARN" in line or "ERROR" in line]
+        settings.check(not complaints, what, complaints[:3])
+    settings.check(useful, "attach: after kill", "the first sessions never had a trace")
+    print(f"  {rounds} daemons killed, and others attached; {useful} threads were in a trace")
 
 
 # Uses most of the time after which the daemon comes by itself, waits to be let go, and becomes a program that greets.

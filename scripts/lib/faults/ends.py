@@ -15,6 +15,8 @@ EXITS = {
     "exec of itself": [target("exec"), "500000", target("exec"), "500000", target("spin"), "100000"],
     "fork": [target("fork"), "1500000"],
     "fork by system call": [target("fork"), "1500000", "raw"],
+    "fork in a trace": [target("fork"), "1500000", "libc", "kept"],
+    "fork in a trace by system call": [target("fork"), "1500000", "raw", "kept"],
     "vfork and exec": [target("fork"), "1500000", "vfork"],
     "segmentation fault": [target("crash"), "1500000", "segv"],
     "abort": [target("crash"), "1500000", "abort"],

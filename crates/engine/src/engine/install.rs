@@ -434,6 +434,7 @@ impl Draft {
                 first_exit: 0,
                 exits: ExitEnvironment {
                     counters: words + 4096,
+                    first_id: 0,
                     park: words + 24,
                     again: super::EXIT_AGAIN,
                 },

@@ -50,6 +50,7 @@ impl World {
             cache: CodeCache::new(code, entries, CODE),
             control,
             control_address: 0x4200_0000,
+            sessions_before: 0,
             park_exit: TEXT + 0x9000,
             tls_offset: -0x50,
             params,

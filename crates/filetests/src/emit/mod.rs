@@ -190,6 +190,7 @@ fn environment() -> Environment {
         first_exit: 0,
         exits: ExitEnvironment {
             counters: COUNTERS,
+            first_id: 0,
             park: machine::landing(0),
             again: 256,
         },

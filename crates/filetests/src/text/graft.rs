@@ -67,6 +67,7 @@ pub fn graft(input: &str) -> String {
         first_exit: 0,
         exits: ExitEnvironment {
             counters: 0x5020_0000,
+            first_id: 0,
             park: 0x5030_0000,
             again: 256,
         },
