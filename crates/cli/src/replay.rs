@@ -202,6 +202,7 @@ pub fn asm(recording: &Recording, passes: &[&str]) -> anyhow::Result<String> {
         end: target,
         restart: target,
         turn: !redmagic_opt::peel::is_short(&done.trace),
+        reentry: None,
     };
     let environment = Environment {
         base: CODE,
@@ -240,6 +241,7 @@ pub fn asm(recording: &Recording, passes: &[&str]) -> anyhow::Result<String> {
         end: near_target(targets.end),
         restart: near_target(targets.restart),
         turn: targets.turn,
+        reentry: None,
     };
     let compiled = lower::compile(&done.trace, start, &near_targets, &near)?;
     let mut lines: HashMap<u64, Vec<u32>> = HashMap::new();

@@ -549,13 +549,13 @@ impl<'a> Scene<'a> {
     /// Calls `record` with what both recorders need.
     fn with<R>(&self, record: impl FnOnce(&Ctx<'_>, Policy<'_, Mutex<Engine>>) -> R) -> R {
         let (session, job, world) = (self.session, self.job, self.world);
-        let anchor = match job.origin {
-            Origin::Root(key) => Anchor::Root {
+        let anchor = match (job.anchor(), job.origin) {
+            (Some(key), _) | (None, Origin::Root(key)) => Anchor::Root {
                 kind: AnchorKind(job.api as u8),
                 id: key.id,
                 return_address: key.return_address,
             },
-            Origin::Side { exit, .. } => Anchor::Exit { exit, target: job.ip },
+            (None, Origin::Side { exit, .. }) => Anchor::Exit { exit, target: job.ip },
         };
         let ctx = Ctx {
             program: world.program.clone(),
@@ -570,7 +570,7 @@ impl<'a> Scene<'a> {
             &self.params,
             &session.engine,
             self.functions,
-            job.origin,
+            job.anchor(),
             job.api,
             job.root,
             Places {

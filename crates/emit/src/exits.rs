@@ -56,6 +56,9 @@ pub struct Exit {
     pub slot: Datum,
     /// What the slot holds at first: the counting code.
     pub counting: u64,
+    /// What it holds when nothing is counted any more: `target`, or for a re-entry ([`Tails::reentry`]) code that leads to the anchor's
+    /// trace.
+    pub away: u64,
     /// Where in the recording it lies: index of the step.
     pub step: u32,
     /// How another trace can go on from here with the values where they are; only optimised traces have it.
@@ -200,13 +203,46 @@ impl Tails<'_> {
     /// # Errors
     /// When the target, the counter or the shim is out of reach of a 32-bit displacement.
     pub fn emit(&mut self, asm: &mut Asm, target: u64, step: u32) -> Result<Exit, AsmError> {
+        let count = asm.label();
+        let slot = asm.datum_label(count);
+        asm.jmp_through(asm.datum_address(slot))?;
+        self.count(asm, (slot, count), target, step, None)
+    }
+
+    /// The end of a side trace that goes round to its root's anchor, as an exit: as hot as others, it gets a trace that begins
+    /// where the original code goes on behind the anchor, at `target`; until then, and without, `through` leads to the anchor's trace.
+    /// Whoever ends jumps through the slot.
+    ///
+    /// # Errors
+    /// As [`Tails::emit`].
+    pub fn reentry(
+        &mut self,
+        asm: &mut Asm,
+        (slot, count): (Datum, Label),
+        target: u64,
+        through: u64,
+        step: u32,
+    ) -> Result<Exit, AsmError> {
+        let away = asm.here();
+        asm.jmp_through(through)?;
+        let exit = self.count(asm, (slot, count), target, step, Some(through))?;
+        Ok(Exit { away, ..exit })
+    }
+
+    /// The counting code of a slot.
+    fn count(
+        &mut self,
+        asm: &mut Asm,
+        (slot, count): (Datum, Label),
+        target: u64,
+        step: u32,
+        through: Option<u64>,
+    ) -> Result<Exit, AsmError> {
         let number = self.next;
         self.next += 1;
         let counter = self.environment.counters + u64::from(number) * 4;
-        let (count, hot) = (asm.label(), asm.label());
-        let slot = asm.datum_label(count);
+        let hot = asm.label();
         let target_word = asm.datum(target);
-        asm.jmp_through(asm.datum_address(slot))?;
 
         asm.bind(count);
         let counting = asm.here();
@@ -215,11 +251,14 @@ impl Tails<'_> {
         asm.load_ecx(counter)?;
         asm.bytes(&[0x8d, 0x49, 0xff]); // lea ecx, [rcx - 1]
         asm.store_ecx(counter)?;
-        // jrcxz over: pop rcx (1), lea rsp, [rsp + 128] (8), jmp target (5)
-        asm.bytes(&[0xe3, 14]);
+        // jrcxz over: pop rcx (1), lea rsp, [rsp + 128] (8), jmp target (5) or jmp [through] (6)
+        asm.bytes(&[0xe3, if through.is_some() { 15 } else { 14 }]);
         asm.bytes(&[0x59]); // pop rcx
         asm.adjust_rsp(128);
-        asm.jmp_address(target)?;
+        match through {
+            Some(slot) => asm.jmp_through(slot)?,
+            None => asm.jmp_address(target)?,
+        }
 
         asm.bind(hot);
         asm.store_imm32(counter, self.environment.again)?;
@@ -233,6 +272,7 @@ impl Tails<'_> {
             target,
             slot,
             counting,
+            away: target,
             step,
             handover: None,
         })

@@ -90,6 +90,7 @@ fn compiles(code: Opcode, ty: Type) -> Result<(), LowerError> {
         end: target,
         restart: target,
         turn: false,
+        reentry: None,
     };
     let environment = Environment {
         base: 0x100000,

@@ -254,6 +254,7 @@ fn lowered(input: &str) -> String {
         end: target(0x1d_0000),
         restart: target(0x1d_0008),
         turn: false,
+        reentry: None,
     };
     match lower::compile(&trace, start, &targets, &environment()) {
         Ok(compiled) => listing(&compiled),

@@ -3,12 +3,14 @@
 mod activity;
 mod install;
 mod payoff;
+pub mod reentry;
 mod reliance;
 mod waiting;
 
 pub use activity::Stays;
 pub use install::{Begun, Compilation, Draft};
 pub use payoff::{Mode, Passed, Progress};
+use reentry::GoesOn;
 use reliance::Reliance;
 use waiting::Who;
 
@@ -86,9 +88,21 @@ pub struct Job {
     pub root: AnchorKey,
     /// The address at which it starts.
     pub ip: u64,
+    /// Whether it starts at the root's anchor all the same: see [`reentry`].
+    pub reenters: bool,
     /// What was declared when it was decided on, which is before anything is read. What is still declared when the trace is installed
     /// was so all the while, and is what the recording read of it, also if the target ran meanwhile.
     pub declared: Arc<Declarations>,
+}
+
+impl Job {
+    /// The anchor at which it starts, if it starts at one. When it comes back there it is a loop.
+    pub fn anchor(&self) -> Option<AnchorKey> {
+        match self.origin {
+            Origin::Root(key) => Some(key),
+            Origin::Side { .. } => self.reenters.then_some(self.root),
+        }
+    }
 }
 
 /// A request that a sane target cannot make: the session must end.
@@ -192,6 +206,10 @@ pub struct Engine {
     payoff: payoff::Payoff,
     /// Who was hot while there was no time.
     waiting: Vec<waiting::Waiting>,
+    /// The exits that are re-entries.
+    reentries: Vec<u32>,
+    /// Exits whose counters were set to less than they were, until that is seen to have been heard.
+    lowered: Vec<u32>,
 }
 
 impl Engine {
@@ -231,6 +249,8 @@ impl Engine {
             noting: false,
             payoff: payoff::Payoff::default(),
             waiting: Vec::new(),
+            reentries: Vec::new(),
+            lowered: Vec::new(),
             params: setup.params,
         };
         let hot = engine.hot_loop(0);
@@ -325,6 +345,9 @@ impl Engine {
         if let Some(exit) = self.graph.exits.get_mut(number as usize) {
             exit.taken += taken(exit.armed, left);
             exit.armed = value;
+            if left > value && !self.lowered.contains(&number) {
+                self.lowered.push(number);
+            }
         }
         self.exit_counter(number).store(value, Ordering::Relaxed);
     }
@@ -421,6 +444,7 @@ impl Engine {
                     api,
                     root: key,
                     ip: key.return_address,
+                    reenters: false,
                     declared: Arc::clone(&self.declared),
                 });
             }
@@ -449,7 +473,7 @@ impl Engine {
         // Its counter ran out, and its thread has set it to this before it asked.
         exit.taken += u64::from(exit.armed.unsigned_abs());
         exit.armed = EXIT_AGAIN as i32;
-        let (parent, target) = (exit.trace, exit.target);
+        let (parent, target, reenters) = (exit.trace, exit.target, exit.is_reentry);
         if exit.side.is_some() || exit.silent {
             return Decision::Run;
         }
@@ -474,6 +498,7 @@ impl Engine {
             api,
             root: key,
             ip: target,
+            reenters,
             declared: Arc::clone(&self.declared),
         })
     }
@@ -482,7 +507,12 @@ impl Engine {
     fn silence(&mut self, number: u32) {
         let exit = &mut self.graph.exits[number as usize];
         exit.silent = true;
-        self.cache.set_slot(exit.slot, exit.target);
+        self.cache.set_slot(exit.slot, exit.away);
+        if exit.is_reentry {
+            let root = self.graph.traces[exit.trace as usize].root;
+            // Its key has a place already.
+            let _ = self.lead_to_root(root);
+        }
         self.set_exit_counter(number, NEVER);
     }
 
@@ -528,6 +558,14 @@ impl Engine {
         let reason = match recording {
             Ok(recording) => {
                 self.counts.instructions += recording.steps.len() as u64;
+                match self.goes_on(job, recording) {
+                    GoesOn::Surely => {}
+                    GoesOn::Perhaps => return Begun::Finished(Finished::Failed(Abort::NotYetSure)),
+                    GoesOn::No => {
+                        self.failed(job, Abort::OtherTurn, false);
+                        return Begun::Finished(Finished::Failed(Abort::OtherTurn));
+                    }
+                }
                 match self.prepare(job, recording, learnt) {
                     Ok(draft) => return Begun::Draft(Box::new(draft)),
                     Err(reason) => reason,
@@ -619,7 +657,7 @@ impl Engine {
             if let Some(handover) = &exit.handover {
                 self.cache.set_slot(handover.slot, handover.found.stub);
             }
-            self.cache.set_slot(exit.slot, exit.target);
+            self.cache.set_slot(exit.slot, exit.away);
         }
     }
 }

@@ -8,6 +8,7 @@
 //! thread that runs in a dropped loop leaves it at its next turn.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hasher;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use redmagic_emit::exits::Handover;
 use redmagic_opt::graft;
 use redmagic_proto::ApiFn;
 use redmagic_record::abort::Abort;
+use redmagic_record::recording::Step;
 use serde::Serialize;
 
 use crate::notes::Notes;
@@ -150,6 +152,8 @@ pub struct Trace {
     pub exits: Range<u32>,
     /// Instructions in its recording.
     pub instructions: usize,
+    /// Where they are, in one number: see [`path`].
+    pub path: u64,
     /// Instructions of the recording that were left out because their results are known.
     pub folded: usize,
     /// Operations of the optimised trace; `None` when it is copied.
@@ -191,6 +195,12 @@ pub struct ExitState {
     pub slot: u64,
     /// What is there while its turns are counted: its stub.
     pub stub: u64,
+    /// What is there when nothing is counted: `target`, or for a re-entry what leads to the anchor's trace.
+    pub away: u64,
+    /// Whether it is the end of a side trace that comes round to its root's anchor: see [`reentry`](crate::engine::reentry).
+    pub is_reentry: bool,
+    /// Turns in a row that went the same way, of those that were looked at, and which way.
+    pub alike: (u32, u64),
     /// Recordings from it that were aborted.
     pub aborts: u64,
     /// The last abort's reason.
@@ -217,6 +227,15 @@ pub struct HandoverState {
     pub slot: u64,
     /// What is there.
     pub found: Handover,
+}
+
+/// The addresses of instructions, as one number.
+pub fn path(steps: &[Step]) -> u64 {
+    let mut hasher = rustc_hash::FxHasher::default();
+    for step in steps {
+        hasher.write_u64(step.ip());
+    }
+    hasher.finish()
 }
 
 /// All of it.

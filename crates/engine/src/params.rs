@@ -71,9 +71,9 @@ params! {
     maxdepth: "REDMAGIC_MAXDEPTH" = 40 in 0 ..= 1000;
     /// Turns of a native loop inside a called function before the function is kept as a call.
     maxnative: "REDMAGIC_MAXNATIVE" = 6 in 1 ..= 10_000;
-    /// Longest loop, in recorded instructions, of which the first turn is peeled off: compiling that takes several times as long, and what a
-    /// long turn saves by it is a small part.
-    maxpeel: "REDMAGIC_MAXPEEL" = 1200 in 0 ..= 1_000_000;
+    /// Longest loop, in recorded instructions, of which the first turn is peeled off: compiling that takes several times as long. Of a
+    /// longer turn it saves less as a rule.
+    maxpeel: "REDMAGIC_MAXPEEL" = 1600 in 0 ..= 1_000_000;
     /// Times an inner loop without a trace is unrolled into a recording.
     maxunroll: "REDMAGIC_MAXUNROLL" = 4 in 0 ..= 10_000;
     /// Times a function is entered in one recording before that counts as recursion.

@@ -31,7 +31,7 @@ use redmagic_proto::ApiFn;
 use redmagic_record::abort::Abort;
 use redmagic_record::guide::{CallAction, CallSite, Flow, Guide, ShimAction, ShimCallSite};
 
-use crate::graph::{AnchorKey, Origin};
+use crate::graph::AnchorKey;
 use crate::params::Params;
 
 /// What the policy must know of the rest of the graph.
@@ -112,7 +112,7 @@ pub struct Policy<'a, W: World> {
     params: &'a Params,
     world: &'a W,
     functions: &'a Functions,
-    origin: Origin,
+    start: Option<AnchorKey>,
     root_api: ApiFn,
     root: AnchorKey,
     places: Places<'a>,
@@ -128,7 +128,7 @@ pub struct Policy<'a, W: World> {
     interpreters: HashSet<u64>,
     /// Backward branches taken, by (depth, address).
     native_turns: HashMap<(usize, u64), u64>,
-    /// Times an anchor that is not the origin was met, and how many calls were open at the first.
+    /// Times an anchor that is not `start` was met, and how many calls were open at the first.
     visits: HashMap<AnchorKey, (u64, usize)>,
     /// Open branchable frames, relative to the start.
     frames: i64,
@@ -165,12 +165,12 @@ impl Lessons {
 }
 
 impl<'a, W: World> Policy<'a, W> {
-    /// For a recording from `origin` in the tree of `root`, an anchor that calls `root_api`.
+    /// For a recording from the anchor `start`, or from an exit, in the tree of `root`, an anchor that calls `root_api`.
     pub fn new(
         params: &'a Params,
         world: &'a W,
         functions: &'a Functions,
-        origin: Origin,
+        start: Option<AnchorKey>,
         root_api: ApiFn,
         root: AnchorKey,
         places: Places<'a>,
@@ -179,7 +179,7 @@ impl<'a, W: World> Policy<'a, W> {
             params,
             world,
             functions,
-            origin,
+            start,
             root_api,
             root,
             places,
@@ -205,7 +205,7 @@ impl<'a, W: World> Policy<'a, W> {
     /// middle of a turn; at the end, `fellthrough_branch` says so). A trace that goes through the outer loop would be of use
     /// once in as many turns as the inner one makes.
     fn has_left(&self, api: ApiFn, key: AnchorKey, depth: i32) -> bool {
-        let Origin::Root(root) = self.origin else { return false };
+        let Some(root) = self.start else { return false };
         let loops = [api, self.root_api].iter().all(|api| *api == ApiFn::BackwardsBranch);
         let around = key.id < root.id && root.id - key.id < FUNCTION;
         loops && around && depth == 0 && self.frames == 0 && self.world.left(root) < LEFT
@@ -226,7 +226,7 @@ impl<'a, W: World> Policy<'a, W> {
             return ShimAction::Skip { result: 0 };
         }
         let level = self.level(depth);
-        if self.origin == Origin::Root(key) && self.frames == 0 {
+        if self.start == Some(key) && self.frames == 0 {
             let first = self.level(0);
             return self.nests(first, level).unwrap_or(ShimAction::End);
         }
@@ -345,7 +345,7 @@ impl<W: World> Guide for Policy<'_, W> {
         } else {
             return Flow::Continue;
         };
-        let is_root = matches!(self.origin, Origin::Root(_));
+        let is_root = self.start.is_some();
         let is_loop = is_root && self.root_api != ApiFn::FunctionEntry;
         let worth = if is_root && ends == ACTIVATION_LEFT {
             WORTH_ENTERING
@@ -366,14 +366,12 @@ impl<W: World> Guide for Policy<'_, W> {
             ApiFn::BackwardsBranch | ApiFn::FunctionEntry | ApiFn::ForceBeginTrace | ApiFn::ForceJumpToTrace => {
                 self.anchor(api, site)
             }
-            ApiFn::FellthroughBranch => match self.origin {
-                Origin::Root(key) if key.id == site.args[0] && self.frames == 0 => ShimAction::Abort(Abort::LoopLeft),
+            ApiFn::FellthroughBranch => match self.start {
+                Some(key) if key.id == site.args[0] && self.frames == 0 => ShimAction::Abort(Abort::LoopLeft),
                 _ => ShimAction::Skip { result: 0 },
             },
-            ApiFn::ForceEndTrace => match self.origin {
-                Origin::Root(key) if key.id == site.args[0] && self.root_api == ApiFn::ForceBeginTrace => {
-                    ShimAction::End
-                }
+            ApiFn::ForceEndTrace => match self.start {
+                Some(key) if key.id == site.args[0] && self.root_api == ApiFn::ForceBeginTrace => ShimAction::End,
                 _ => ShimAction::Skip { result: 0 },
             },
             ApiFn::EnsureNotTraced => ShimAction::Abort(Abort::EnsureNotTraced),
@@ -401,7 +399,7 @@ impl<W: World> Guide for Policy<'_, W> {
             }
             ApiFn::EndBranchableFrame => {
                 self.frames -= 1;
-                if self.frames < 0 && matches!(self.origin, Origin::Root(_)) && self.root_api != ApiFn::FunctionEntry {
+                if self.frames < 0 && self.start.is_some() && self.root_api != ApiFn::FunctionEntry {
                     return ShimAction::Abort(Abort::FrameLeft);
                 }
                 ShimAction::RunNative

@@ -60,7 +60,10 @@ impl Case {
             &self.params,
             &self.world,
             &self.functions,
-            self.origin,
+            match self.origin {
+                Origin::Root(key) => Some(key),
+                Origin::Side { .. } => None,
+            },
             self.api,
             key(1),
             Places {

@@ -84,6 +84,8 @@ abort_reasons! {
     FrameLeft = "frame-left", Nobody, "the activation in which the recording began ended";
     NativeLoop = "native-loop", Nobody, "a loop inside a called function; the function is kept as a call from now on";
     NotWorth = "not-worth", Nobody, "a trace of one activation that would save less than entering and leaving it costs";
+    OtherTurn = "other-turn", Nobody, "a turn that comes after one through this side trace goes another way, as many may; it gets no loop of its own yet";
+    NotYetSure = "not-yet-sure", Nobody, "turns through this side trace come one after the other; before it gets a loop of its own that is looked at again";
     Nesting = "nesting", Nobody, "the loop goes on in an inner activation of its interpreter; the call that leads there is kept as a call from now on";
     ReturnsTwice = "returns-twice", Nobody, "a call of setjmp or its like; its caller is kept as a call from now on";
     Unbalanced = "unbalanced", Embedder, "temp_enable without a temp_disable";

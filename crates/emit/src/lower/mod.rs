@@ -77,6 +77,8 @@ pub struct Targets {
     /// Whether a loop goes back through a word of its own ([`copy::Compiled::turn`]), so that its turns can be counted. That
     /// is an indirect jump: nothing beside a body of some length.
     pub turn: bool,
+    /// For a [`End::Link`] that is an exit as well ([`Tails::reentry`]): where the original code goes on behind the anchor.
+    pub reentry: Option<u64>,
 }
 
 /// Why a trace cannot be lowered. It can still be copied.
@@ -245,6 +247,8 @@ struct Lower<'a> {
     deaths: Deaths,
     /// The word through which the loop goes back.
     turn: Option<Datum>,
+    /// The slot of the end, and the code that counts how often it is reached.
+    reentry: Option<(Datum, Label)>,
     /// The exit of the last guard, while nothing has been emitted after it.
     last_guard: Option<(u8, Label)>,
     /// Divisions that an earlier operation has made, too.
@@ -311,6 +315,7 @@ impl<'a> Lower<'a> {
             at: 0,
             deaths: Deaths::of(plan),
             turn: None,
+            reentry: None,
             last_guard: None,
             divided: vec![false; plan.trace.ops.len()],
             seen: vec![false; plan.ids],
@@ -472,6 +477,14 @@ impl<'a> Lower<'a> {
                 self.asm.jmp(no);
                 Ok(())
             }
+            End::Link { snapshot, .. } if self.targets.reentry.is_some() => {
+                self.leave_now(snapshot)?;
+                let count = self.asm.label();
+                let slot = self.asm.datum_label(count);
+                self.asm.jmp_through(self.asm.datum_address(slot))?;
+                self.reentry = Some((slot, count));
+                Ok(())
+            }
             End::Repeat { snapshot } | End::Link { snapshot, .. } => {
                 self.leave_now(snapshot)?;
                 self.asm.jmp_through(self.targets.end.slot)?;
@@ -503,6 +516,9 @@ impl<'a> Lower<'a> {
                 Via::Silent => self.asm.jmp_address(pending.pc)?,
                 Via::Restart => self.asm.jmp_through(self.targets.restart.slot)?,
             }
+        }
+        if let (Some(slot), Some(target)) = (self.reentry, self.targets.reentry) {
+            exits.push(tails.reentry(&mut self.asm, slot, target, self.targets.end.slot, self.plan.end() - 1)?);
         }
         Ok(exits)
     }

@@ -19,7 +19,7 @@ use super::{Engine, Finished, Job};
 use crate::cache::{CacheError, Room, Space};
 use crate::fold::{self, Facts, Mappings};
 use crate::graph::{
-    AnchorKey, AnchorState, ExitState, HandoverState, Link, Origin, Parent, Place, Slot, Trace, TraceId,
+    self, AnchorKey, AnchorState, ExitState, HandoverState, Link, Origin, Parent, Place, Slot, Trace, TraceId,
 };
 use crate::notes::{self, Notes, Purpose, Stretch};
 use crate::params::Params;
@@ -58,6 +58,8 @@ pub struct Draft {
     params: Params,
     space: Space,
     environment: Environment,
+    /// Where the original code goes on behind the anchor that it leads to, if its end is to be a re-entry.
+    reentry: Option<u64>,
     /// For a side trace: where it can go on.
     graft: Option<(Arc<Parent>, Arc<HandoverState>)>,
 }
@@ -147,6 +149,7 @@ impl Engine {
             mappings: Arc::clone(&self.mappings),
             params: self.params.clone(),
             space: self.cache.space(),
+            reentry: self.reentry(job, link, recording),
             graft: match job.origin {
                 Origin::Side { exit, parent } if self.params.graft != 0 => {
                     let parent = self.graph.traces[parent as usize].parent.clone();
@@ -293,6 +296,9 @@ impl Engine {
             target: exit.target,
             slot: room.data + u64::from(exit.slot.0) * 8,
             stub: compiled.data[exit.slot.0 as usize],
+            away: exit.away,
+            is_reentry: exit.away != exit.target,
+            alike: (0, 0),
             handover: exit.handover.as_ref().map(|found| {
                 Arc::new(HandoverState {
                     at: exit.step as usize,
@@ -307,6 +313,8 @@ impl Engine {
             side: None,
             silent: false,
         }));
+        let reentries = compiled.exits.iter().filter(|exit| exit.away != exit.target);
+        self.reentries.extend(reentries.map(|exit| exit.number));
         self.graph.traces.push(Trace {
             origin: job.origin,
             root,
@@ -316,6 +324,7 @@ impl Engine {
             body: compiled.body,
             exits: first_exit..first_exit + compiled.exits.len() as u32,
             instructions: recording.steps.len(),
+            path: graph::path(&recording.steps),
             folded: code.left_out,
             operations: code.operations,
             valid,
@@ -329,18 +338,18 @@ impl Engine {
         self.note_unseen(recording, short_loop);
         // Everything is in place: publish.
         match job.origin {
-            Origin::Root(key) => {
-                let turn = compiled.turn.map(|turn| {
-                    let slot = room.data + u64::from(turn.0) * 8;
-                    (slot, compiled.data[turn.0 as usize])
-                });
-                self.count_root(id, key, job.api, turn);
-                self.graph.anchor(key, job.api).state = AnchorState::Compiled(id);
-            }
+            Origin::Root(key) => self.graph.anchor(key, job.api).state = AnchorState::Compiled(id),
             Origin::Side { exit, .. } => {
                 self.graph.exits[exit as usize].side = Some(id);
                 self.graph.traces[root as usize].side_traces += 1;
             }
+        }
+        if let Some(key) = job.anchor() {
+            let turn = compiled.turn.map(|turn| {
+                let slot = room.data + u64::from(turn.0) * 8;
+                (slot, compiled.data[turn.0 as usize])
+            });
+            self.count_loop(id, key, job.api, turn);
         }
         self.lead_to(id)?;
         Ok(id)
@@ -409,6 +418,7 @@ impl Draft {
             api: ApiFn::from_index(usize::from(api)).unwrap_or(ApiFn::BackwardsBranch),
             root,
             ip,
+            reenters: false,
             declared: Arc::new(declared),
         };
         let draft = Draft {
@@ -440,6 +450,7 @@ impl Draft {
                 },
                 thread: ThreadOffsets::default(),
             },
+            reentry: None,
             graft: None,
         };
         (job, draft)
@@ -577,6 +588,7 @@ impl Draft {
             restart: *target,
             // Where the body is several turns, going back once is not one turn.
             turn: place.unroll == 1 && !redmagic_opt::peel::is_short(&trace),
+            reentry: self.reentry,
         };
         let start = start_of(job);
         let (room, compiled) = self.place(
@@ -602,7 +614,7 @@ impl Draft {
                 trace: graft::Parent {
                     trace,
                     lasting: optimised.lasting,
-                    anchor: matches!(job.origin, Origin::Root(_)),
+                    anchor: job.anchor().is_some(),
                 },
             }),
             room,
@@ -677,10 +689,8 @@ impl Draft {
 
     /// The registers that hold the id of a root's anchor at its entry, if the id lies in constant memory.
     fn entry(&self, job: &Job, recording: &Recording) -> Vec<(Reg, u64)> {
-        match job.origin {
-            Origin::Root(key) if self.declared.constant_at(key.id).is_some() => {
-                optimise::entry_registers(recording, key.id)
-            }
+        match job.anchor() {
+            Some(key) if self.declared.constant_at(key.id).is_some() => optimise::entry_registers(recording, key.id),
             _ => Vec::new(),
         }
     }
@@ -760,8 +770,8 @@ fn place_of(room: Room, compiled: &Compiled) -> Place {
 }
 
 fn start_of(job: &Job) -> Start {
-    match job.origin {
-        Origin::Root(_) => Start::Anchor,
-        Origin::Side { .. } => Start::Exit,
+    match job.anchor() {
+        Some(_) => Start::Anchor,
+        None => Start::Exit,
     }
 }

@@ -101,8 +101,8 @@ impl Engine {
         !self.payoff.turnstiles.is_empty()
     }
 
-    /// Builds the turnstile of a new root, and notes what its recording passes unseen.
-    pub(super) fn count_root(&mut self, trace: TraceId, key: AnchorKey, api: ApiFn, turn: Option<(u64, u64)>) {
+    /// Builds the turnstile of a new trace that begins at an anchor.
+    pub(super) fn count_loop(&mut self, trace: TraceId, key: AnchorKey, api: ApiFn, turn: Option<(u64, u64)>) {
         let (entry, body) = {
             let trace = &self.graph.traces[trace as usize];
             (trace.entry, trace.body)
@@ -173,6 +173,9 @@ impl Engine {
             // Its key has a place already.
             let _ = self.lead_to_root(trace);
         }
+        for trace in self.payoff.turnstiles.keys().copied().collect::<Vec<_>>() {
+            self.lead_to_reentry(trace);
+        }
         if mode == Mode::Running {
             for (at, left) in std::mem::take(&mut self.payoff.kept).into_iter().enumerate() {
                 let word = self.control.i32(offset_of!(Control, hotness) + at * 4);
@@ -202,16 +205,45 @@ impl Engine {
         self.cache.set_entry(key.id, key.return_address, entry)?;
         if let Some(slot) = slot {
             self.cache.set_slot(slot.address, body);
+            // Whoever need not be counted goes there straight.
+            for number in &self.reentries {
+                let exit = &self.graph.exits[*number as usize];
+                if exit.silent && self.graph.traces[exit.trace as usize].root == root {
+                    self.cache.set_slot(exit.slot, body);
+                }
+            }
         }
+        self.lead_round(turnstile);
+        Ok(())
+    }
+
+    /// The same for a trace that begins at a re-entry.
+    pub(super) fn lead_to_reentry(&mut self, id: TraceId) {
+        let trace = &self.graph.traces[id as usize];
+        let Origin::Side { exit, .. } = trace.origin else {
+            return;
+        };
+        let exit = &self.graph.exits[exit as usize];
+        let turnstile = self.payoff.turnstiles.get(&id).copied();
+        let there = match turnstile.filter(|_| self.payoff.mode == Mode::Counting) {
+            _ if self.payoff.mode == Mode::Resting || self.is_out(id) => exit.away,
+            Some(turnstile) => turnstile.body,
+            None => trace.body,
+        };
+        self.cache.set_slot(exit.slot, there);
+        self.lead_round(turnstile);
+    }
+
+    /// Has a loop go back to its head, or through its turnstile.
+    fn lead_round(&mut self, turnstile: Option<Turnstile>) {
         if let Some(turn) = turnstile.and_then(|turnstile| turnstile.turn) {
-            let there = if mode == Mode::Running {
+            let there = if self.payoff.mode == Mode::Running {
                 turn.head
             } else {
                 turn.counting
             };
             self.cache.set_slot(turn.slot, there);
         }
-        Ok(())
     }
 
     /// The counter of a bucket of anchors; while nothing may become hot, what it will be again.

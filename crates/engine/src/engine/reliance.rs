@@ -120,7 +120,17 @@ impl Compared<'_> {
         };
         let at = (word.address - block.start) as usize;
         let now = bytes.get(at..at + word.size as usize);
-        now.is_some_and(|now| now == &word.bits.to_le_bytes()[..word.size as usize])
+        let same = now.is_some_and(|now| now == &word.bits.to_le_bytes()[..word.size as usize]);
+        if !same {
+            tracing::debug!(
+                word.address,
+                block.start,
+                was = word.bits,
+                ?now,
+                "constant memory has changed"
+            );
+        }
+        same
     }
 }
 
@@ -298,6 +308,7 @@ impl Engine {
                     return Err(error);
                 }
             }
+            Origin::Side { exit, .. } if self.graph.exits[exit as usize].is_reentry => self.lead_to_reentry(id),
             Origin::Side { exit, .. } => {
                 let (slot, stub) = self.word_of(exit, trace.grafted);
                 let there = if self.is_out(id) { stub } else { trace.body };

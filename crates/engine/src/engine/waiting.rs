@@ -39,6 +39,9 @@ const ASKED: Duration = Duration::from_millis(1);
 /// For how long after somebody has come it is looked again soon.
 const FRESH: Duration = Duration::from_millis(10);
 
+/// Who is not passed now may be later, when nobody else asks.
+const SELDOM: Duration = Duration::from_millis(50);
+
 /// How often it is tried to make somebody ask: others may share their counter.
 const CALLS: u32 = 32;
 
@@ -77,6 +80,27 @@ impl Engine {
     /// Makes the hottest of those who wait ask again, if there is time. `busy`: a recording or compilation is on. Gives the
     /// time after which to look again.
     pub fn give_turn(&mut self, busy: bool) -> Duration {
+        let again = self.call(busy);
+        if self.set_again() { again.min(ASKED) } else { again }
+    }
+
+    /// A thread counts down without a lock: it may have read a counter before it was set to less, and written it after. Sets those anew
+    /// that are more than they should be; false when there is none left.
+    fn set_again(&mut self) -> bool {
+        let mut lowered = std::mem::take(&mut self.lowered);
+        lowered.retain(|number| {
+            let armed = self.graph.exits[*number as usize].armed;
+            let lost = self.exit_counter(*number).load(Ordering::Relaxed) > armed;
+            if lost {
+                self.exit_counter(*number).store(armed, Ordering::Relaxed);
+            }
+            lost
+        });
+        self.lowered = lowered;
+        !self.lowered.is_empty()
+    }
+
+    fn call(&mut self, busy: bool) -> Duration {
         let waiting = std::mem::take(&mut self.waiting);
         self.waiting = waiting
             .into_iter()
@@ -111,6 +135,8 @@ impl Engine {
             let fresh = |waiting: &Waiting| waiting.called == 0 && waiting.since.elapsed() < FRESH;
             return if self.waiting.iter().any(fresh) {
                 ASKED
+            } else if self.waiting.iter().any(|waiting| waiting.called == 0) {
+                SELDOM
             } else {
                 Duration::MAX
             };

@@ -234,6 +234,7 @@ impl Tester {
             end: target(machine::END_SLOT),
             restart: target(machine::RESTART_SLOT),
             turn: true,
+            reentry: None,
         };
         let environment = Environment {
             base: CODE + number * ROOM,

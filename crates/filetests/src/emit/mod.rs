@@ -401,6 +401,7 @@ fn compiled(trace: &Trace, case: &Case) -> Result<redmagic_emit::copy::Compiled,
         end: target(machine::END_SLOT),
         restart: target(machine::RESTART_SLOT),
         turn: true,
+        reentry: None,
     };
     compile(trace, start, &targets, &environment())
 }

@@ -59,6 +59,7 @@ pub fn graft(input: &str) -> String {
         end: target,
         restart: target,
         turn: false,
+        reentry: None,
     };
     let environment = Environment {
         base: 0x5000_0000,
