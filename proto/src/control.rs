@@ -70,7 +70,7 @@ pub const PARK_ANSWERED: u32 = 4;
 
 /// [`ParkArea::kind`]: a hot anchor; `id` and `return_address` name it.
 pub const REQUEST_ANCHOR: u32 = 1;
-/// [`ParkArea::kind`]: a hot exit; `id` is its number, `return_address` the original code.
+/// [`ParkArea::kind`]: a hot exit; `id` is its [`exit_id`], `return_address` the original code.
 pub const REQUEST_EXIT: u32 = 2;
 
 /// Ways to misuse the API that the shim notices, as indices of [`Control::misuse`].
@@ -151,7 +151,7 @@ pub struct ParkArea {
     pub tid: AtomicU32,
     /// `ApiFn` of an anchor.
     pub api: AtomicU32,
-    /// The anchor's id, or the exit's number.
+    /// The anchor's id, or the exit's: see [`exit_id`].
     pub id: AtomicU64,
     /// The anchor's return address, or where the exit goes.
     pub return_address: AtomicU64,
@@ -167,3 +167,19 @@ pub struct ParkArea {
 // `xsave` are written by the shim before the release store of POSTED and only read
 // by the daemon, which copies them byte by byte through raw pointers.
 unsafe impl Sync for ParkArea {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_is_told_from_those_of_other_sessions() {
+        let last = EXIT_COUNTERS as u32 - 1;
+        assert_eq!(exit_number(3, exit_id(3, last).into()), Some(u64::from(last)));
+        assert_eq!(exit_number(3, exit_id(2, last).into()), None);
+        // One of a later session is none that a sane target can name: no session has such a number.
+        assert!(exit_number(3, exit_id(4, 0).into()).is_some_and(|number| number >= EXIT_COUNTERS as u64));
+        // It is pushed as a 32-bit immediate, which must stay positive.
+        assert!(exit_id((1 << 13) - 1, last) <= i32::MAX as u32);
+    }
+}
