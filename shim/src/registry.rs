@@ -16,7 +16,7 @@ use redmagic_proto::registry::{
 };
 
 use crate::descriptor::page;
-use crate::sys::{SYS_CLOCK_GETTIME, SYS_MMAP, SYS_MUNMAP, SYS_SCHED_YIELD, syscall};
+use crate::sys::{PROT_READ, PROT_WRITE, SYS_CLOCK_GETTIME, SYS_MMAP, SYS_MUNMAP, SYS_SCHED_YIELD, syscall};
 
 /// The table's head, found through the descriptor.
 pub static REGISTRY: Registry = Registry {
@@ -33,7 +33,6 @@ pub static REGISTRY: Registry = Registry {
 /// Records of the first table: 32 KiB.
 const FIRST_CAPACITY: u64 = 1024;
 
-const PROT_READ_WRITE: usize = 3;
 const MAP_PRIVATE_ANONYMOUS: usize = 0x22;
 const MAP_FIXED: usize = 0x10;
 
@@ -139,7 +138,7 @@ fn grow(_: &Locked) -> bool {
     let address = unsafe {
         syscall(
             SYS_MMAP,
-            [0, bytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, usize::MAX, 0],
+            [0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE_ANONYMOUS, usize::MAX, 0],
         )
     };
     if address < 0 {
@@ -273,7 +272,7 @@ pub(crate) fn disown() {
             [
                 old as usize,
                 redmagic_proto::control::CONTROL_BYTES,
-                PROT_READ_WRITE,
+                PROT_READ | PROT_WRITE,
                 MAP_PRIVATE_ANONYMOUS | MAP_FIXED,
                 usize::MAX,
                 0,

@@ -19,8 +19,8 @@ use redmagic_proto::{MAGIC, PARK_TIMEOUT_US, PROTOCOL_VERSION};
 use crate::descriptor::{REDMAGIC_DESCRIPTOR, page};
 use crate::registry::{REGISTRY, disown};
 use crate::sys::{
-    SYS_CLOSE, SYS_CONNECT, SYS_GETPID, SYS_GETSOCKOPT, SYS_MADVISE, SYS_MMAP, SYS_MUNMAP, SYS_PRCTL, SYS_RECVMSG,
-    SYS_SENDTO, SYS_SETSOCKOPT, SYS_SOCKET, syscall,
+    PROT_READ, PROT_WRITE, SYS_CLOSE, SYS_CONNECT, SYS_GETPID, SYS_GETSOCKOPT, SYS_MADVISE, SYS_MMAP, SYS_MUNMAP,
+    SYS_PRCTL, SYS_RECVMSG, SYS_SENDTO, SYS_SETSOCKOPT, SYS_SOCKET, syscall,
 };
 use crate::thread::find_tls_offset;
 use crate::trap;
@@ -35,8 +35,6 @@ const MSG_NOSIGNAL: usize = 0x4000;
 const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
 const MADV_WIPEONFORK: usize = 18;
 const PR_SET_PTRACER: usize = 0x5961_6d61;
-const PROT_READ: usize = 1;
-const PROT_WRITE: usize = 2;
 const PROT_EXEC: usize = 4;
 const MAP_SHARED_FIXED_NOREPLACE: usize = 0x10_0001;
 

@@ -26,6 +26,11 @@ pub(crate) const SYS_FUTEX: usize = 202;
 pub(crate) const SYS_CLOCK_GETTIME: usize = 228;
 pub(crate) const SYS_TGKILL: usize = 234;
 
+/// `mmap`: pages may be read.
+pub(crate) const PROT_READ: usize = 1;
+/// `mmap`: pages may be written.
+pub(crate) const PROT_WRITE: usize = 2;
+
 /// Makes a system call; an error comes back as a negative errno.
 ///
 /// # Safety

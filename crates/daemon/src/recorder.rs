@@ -549,13 +549,13 @@ impl<'a> Scene<'a> {
     /// Calls `record` with what both recorders need.
     fn with<R>(&self, record: impl FnOnce(&Ctx<'_>, Policy<'_, Mutex<Engine>>) -> R) -> R {
         let (session, job, world) = (self.session, self.job, self.world);
-        let anchor = match (job.anchor(), job.origin) {
-            (Some(key), _) | (None, Origin::Root(key)) => Anchor::Root {
+        let anchor = match job.origin {
+            Origin::Side { exit, .. } if !job.reenters => Anchor::Exit { exit, target: job.ip },
+            _ => Anchor::Root {
                 kind: AnchorKind(job.api as u8),
-                id: key.id,
-                return_address: key.return_address,
+                id: job.root.id,
+                return_address: job.root.return_address,
             },
-            (None, Origin::Side { exit, .. }) => Anchor::Exit { exit, target: job.ip },
         };
         let ctx = Ctx {
             program: world.program.clone(),

@@ -180,6 +180,17 @@ impl Exits {
     }
 }
 
+/// Emits a jump through a new slot, which leads to the code behind the label at first.
+///
+/// # Errors
+/// When the slot is out of reach of a 32-bit displacement.
+pub fn jmp_through_slot(asm: &mut Asm) -> Result<(Datum, Label), AsmError> {
+    let count = asm.label();
+    let slot = asm.datum_label(count);
+    asm.jmp_through(asm.datum_address(slot))?;
+    Ok((slot, count))
+}
+
 /// Emits what comes last in the stubs of counted exits, when the machine state is that of the original code.
 #[derive(Debug)]
 pub struct Tails<'a> {
@@ -203,29 +214,27 @@ impl Tails<'_> {
     /// # Errors
     /// When the target, the counter or the shim is out of reach of a 32-bit displacement.
     pub fn emit(&mut self, asm: &mut Asm, target: u64, step: u32) -> Result<Exit, AsmError> {
-        let count = asm.label();
-        let slot = asm.datum_label(count);
-        asm.jmp_through(asm.datum_address(slot))?;
-        self.count(asm, (slot, count), target, step, None)
+        let slot = jmp_through_slot(asm)?;
+        self.count(asm, slot, target, step, None)
     }
 
     /// The end of a side trace that goes round to its root's anchor, as an exit: as hot as others, it gets a trace that begins
     /// where the original code goes on behind the anchor, at `target`; until then, and without, `through` leads to the anchor's trace.
-    /// Whoever ends jumps through the slot.
+    /// Whoever ends jumps through the slot ([`jmp_through_slot`]).
     ///
     /// # Errors
     /// As [`Tails::emit`].
     pub fn reentry(
         &mut self,
         asm: &mut Asm,
-        (slot, count): (Datum, Label),
+        slot: (Datum, Label),
         target: u64,
         through: u64,
         step: u32,
     ) -> Result<Exit, AsmError> {
         let away = asm.here();
         asm.jmp_through(through)?;
-        let exit = self.count(asm, (slot, count), target, step, Some(through))?;
+        let exit = self.count(asm, slot, target, step, Some(through))?;
         Ok(Exit { away, ..exit })
     }
 

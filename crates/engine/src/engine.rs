@@ -206,8 +206,6 @@ pub struct Engine {
     payoff: payoff::Payoff,
     /// Who was hot while there was no time.
     waiting: Vec<waiting::Waiting>,
-    /// The exits that are re-entries.
-    reentries: Vec<u32>,
     /// Exits whose counters were set to less than they were, until that is seen to have been heard.
     lowered: Vec<u32>,
 }
@@ -249,7 +247,6 @@ impl Engine {
             noting: false,
             payoff: payoff::Payoff::default(),
             waiting: Vec::new(),
-            reentries: Vec::new(),
             lowered: Vec::new(),
             params: setup.params,
         };
@@ -473,7 +470,7 @@ impl Engine {
         // Its counter ran out, and its thread has set it to this before it asked.
         exit.taken += u64::from(exit.armed.unsigned_abs());
         exit.armed = EXIT_AGAIN as i32;
-        let (parent, target, reenters) = (exit.trace, exit.target, exit.is_reentry);
+        let (parent, target, reenters) = (exit.trace, exit.target, exit.is_reentry());
         if exit.side.is_some() || exit.silent {
             return Decision::Run;
         }
@@ -508,7 +505,7 @@ impl Engine {
         let exit = &mut self.graph.exits[number as usize];
         exit.silent = true;
         self.cache.set_slot(exit.slot, exit.away);
-        if exit.is_reentry {
+        if exit.is_reentry() {
             let root = self.graph.traces[exit.trace as usize].root;
             // Its key has a place already.
             let _ = self.lead_to_root(root);
@@ -559,16 +556,12 @@ impl Engine {
             Ok(recording) => {
                 self.counts.instructions += recording.steps.len() as u64;
                 match self.goes_on(job, recording) {
-                    GoesOn::Surely => {}
+                    GoesOn::Surely => match self.prepare(job, recording, learnt) {
+                        Ok(draft) => return Begun::Draft(Box::new(draft)),
+                        Err(reason) => reason,
+                    },
                     GoesOn::Perhaps => return Begun::Finished(Finished::Failed(Abort::NotYetSure)),
-                    GoesOn::No => {
-                        self.failed(job, Abort::OtherTurn, false);
-                        return Begun::Finished(Finished::Failed(Abort::OtherTurn));
-                    }
-                }
-                match self.prepare(job, recording, learnt) {
-                    Ok(draft) => return Begun::Draft(Box::new(draft)),
-                    Err(reason) => reason,
+                    GoesOn::No => Abort::OtherTurn,
                 }
             }
             Err((reason, steps)) => {

@@ -197,8 +197,6 @@ pub struct ExitState {
     pub stub: u64,
     /// What is there when nothing is counted: `target`, or for a re-entry what leads to the anchor's trace.
     pub away: u64,
-    /// Whether it is the end of a side trace that comes round to its root's anchor: see [`reentry`](crate::engine::reentry).
-    pub is_reentry: bool,
     /// Turns in a row that went the same way, of those that were looked at, and which way.
     pub alike: (u32, u64),
     /// Recordings from it that were aborted.
@@ -216,6 +214,13 @@ pub struct ExitState {
     pub side: Option<TraceId>,
     /// Whether it has stopped counting.
     pub silent: bool,
+}
+
+impl ExitState {
+    /// Whether it is the end of a side trace that comes round to its root's anchor: see [`reentry`](crate::engine::reentry).
+    pub fn is_reentry(&self) -> bool {
+        self.away != self.target
+    }
 }
 
 /// See [`redmagic_emit::exits::Handover`].
@@ -269,6 +274,13 @@ impl Graph {
             AnchorState::Compiled(trace) => Some(trace),
             _ => None,
         }
+    }
+
+    /// The exits that are re-entries: each is the last of its trace.
+    pub fn reentries(&self) -> impl Iterator<Item = &ExitState> {
+        let last = self.traces.iter().filter_map(|trace| trace.exits.clone().last());
+        last.map(|number| &self.exits[number as usize])
+            .filter(|exit| exit.is_reentry())
     }
 
     /// Traces that were not dropped.

@@ -6,7 +6,9 @@ use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::{CODE, TEXT, World, end_at, inst, key, loading_loop, loop_recording, loop_steps, recording};
+use common::{
+    CODE, TEXT, World, anchor, end_at, inst, key, loading_loop, loop_recording, loop_steps, record, recording,
+};
 use redmagic_engine::graph::{AnchorKey, AnchorState, Link, Origin};
 use redmagic_engine::policy::{ACTIVATION_LEFT, Lessons};
 use redmagic_engine::registry::Declarations;
@@ -17,20 +19,6 @@ use redmagic_proto::entries::hash;
 use redmagic_proto::registry::{KIND_CONSTANT_MEMORY, KIND_DISABLED_BRANCH};
 use redmagic_record::abort::Abort;
 use redmagic_record::recording::{Anchor, AnchorKind, End, Recording};
-
-fn anchor(key: AnchorKey) -> Request {
-    Request::Anchor {
-        api: ApiFn::BackwardsBranch,
-        key,
-    }
-}
-
-fn record(world: &mut World, request: Request) -> redmagic_engine::Job {
-    match world.ask(request) {
-        Decision::Record(job) => job,
-        Decision::Run => panic!("{request:?} is not recorded"),
-    }
-}
 
 fn draft(world: &mut World, job: &redmagic_engine::Job, recording: &Recording) -> Box<Draft> {
     let begun = world

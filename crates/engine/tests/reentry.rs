@@ -2,9 +2,12 @@
 
 mod common;
 
-use common::{TEXT, World, end_at, inst, key, recording};
+use std::time::Duration;
+
+use common::{TEXT, World, anchor, end_at, inst, key, record, recording};
 use redmagic_engine::graph::Origin;
-use redmagic_engine::{Decision, Job, Mode, Params, Request};
+use redmagic_engine::policy::Lessons;
+use redmagic_engine::{Finished, Job, Mode, Params, Request};
 use redmagic_ir::End as IrEnd;
 use redmagic_proto::ApiFn;
 use redmagic_record::abort::Abort;
@@ -41,24 +44,16 @@ fn turn(steps: Vec<Step>) -> Recording {
     recording
 }
 
-fn record(world: &mut World, request: Request) -> Job {
-    match world.ask(request) {
-        Decision::Record(job) => job,
-        Decision::Run => panic!("{request:?} is not recorded"),
-    }
+/// A loop whose branch is taken.
+fn install_root(world: &mut World) -> u32 {
+    let job = record(world, anchor(key(1)));
+    world.install(&job, &turn(first(true)))
 }
 
 /// A loop, a side trace that leaves it in its first turn, and the number of the re-entry at its end.
 fn loop_with_detour(params: Params) -> (World, u32, u32) {
     let mut world = World::new(params);
-    let job = record(
-        &mut world,
-        Request::Anchor {
-            api: ApiFn::BackwardsBranch,
-            key: key(1),
-        },
-    );
-    let root = world.install(&job, &turn(first(true)));
+    let root = install_root(&mut world);
     let trace = &world.engine.graph().traces[root as usize];
     let parent = trace.parent.as_ref().expect("it is optimised");
     assert!(
@@ -71,17 +66,15 @@ fn loop_with_detour(params: Params) -> (World, u32, u32) {
     let side = world.install(&job, &recording(detour(), end_at(key(1))));
     let graph = world.engine.graph();
     let reentry = graph.traces[side as usize].exits.end - 1;
-    assert!(graph.exits[reentry as usize].is_reentry);
-    assert!(graph.exits[..reentry as usize].iter().all(|exit| !exit.is_reentry));
+    assert!(graph.exits[reentry as usize].is_reentry());
+    assert!(graph.exits[..reentry as usize].iter().all(|exit| !exit.is_reentry()));
     (world, root, reentry)
 }
 
 fn finish(world: &mut World, job: &Job, steps: Vec<Step>) -> Option<Abort> {
-    use redmagic_engine::Finished;
-    use redmagic_engine::policy::Lessons;
     let finished = world
         .engine
-        .finish(job, Ok(&turn(steps)), &Lessons::default(), std::time::Duration::ZERO);
+        .finish(job, Ok(&turn(steps)), &Lessons::default(), Duration::ZERO);
     match finished {
         Finished::Installed(_) => None,
         Finished::Failed(reason) => Some(reason),
@@ -157,19 +150,12 @@ fn a_long_turn_gets_none() {
         ..Params::default()
     };
     let mut world = World::new(params);
-    let job = record(
-        &mut world,
-        Request::Anchor {
-            api: ApiFn::BackwardsBranch,
-            key: key(1),
-        },
-    );
-    world.install(&job, &turn(first(true)));
+    install_root(&mut world);
     let job = record(&mut world, Request::Exit { number: 0 });
     let mut longer = vec![inst(TEXT + 0x10a, &[0x48, 0xff, 0xc1], TEXT + 0x10d); 3];
     longer.extend(detour());
     world.install(&job, &recording(longer, end_at(key(1))));
-    assert!(world.engine.graph().exits.iter().all(|exit| !exit.is_reentry));
+    assert!(world.engine.graph().exits.iter().all(|exit| !exit.is_reentry()));
 }
 
 #[test]

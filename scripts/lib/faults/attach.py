@@ -61,6 +61,10 @@ def compiled(now):
     return now["traces"] + now["dropped"] if now else 0
 
 
+def complaints(log):
+    return [line for line in log.splitlines() if "WARN" in line or "ERROR" in line]
+
+
 def section(settings):
     for threads in (1, 4):
         worker = Worker(threads)
@@ -126,8 +130,7 @@ def after_kill(settings):
         settings.check(worker.say("go") not in ("", "channel 0"), what, "the second session has ended")
         out, _ = worker.process.communicate(timeout=30)
         settings.check(out.strip() == expected.stdout.splitlines()[-1], what, f"{out}, expected {expected.stdout}")
-        complaints = [line for line in read(log).splitlines() if "WARN" in line or "ERROR" in line]
-        settings.check(not complaints, what, complaints[:3])
+        settings.check(not complaints(read(log)), what, complaints(read(log))[:3])
     settings.check(useful, "attach: after kill", "the first sessions never had a trace")
     print(f"  {rounds} daemons killed, and others attached; {useful} threads were in a trace")
 
@@ -213,7 +216,6 @@ def late(settings):
         settings.check(not run.leftovers(), f"attach: late, round {i}", "the daemon is left behind")
         text = read(log)
         sessions += "server: session" in text
-        complaints = [line for line in text.splitlines() if "WARN" in line or "ERROR" in line]
-        settings.check(not complaints, f"attach: late, round {i}", complaints)
+        settings.check(not complaints(text), f"attach: late, round {i}", complaints(text))
     settings.check(sessions, "attach: late", "there was never a session")
     print(f"  {rounds} programs that were late for their greeting, {sessions} sessions")

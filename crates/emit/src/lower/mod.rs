@@ -53,7 +53,7 @@ pub use flags::make_tables;
 
 use crate::asm::{Asm, AsmError, Datum, Label};
 use crate::copy::{Compiled, Environment, Start};
-use crate::exits::{Exit, Tails};
+use crate::exits::{Exit, Tails, jmp_through_slot};
 use encode::R;
 use plan::{Id, Kind, Mode, NONE, Place, Plan};
 use regs::{Loc, Registers, Tuning};
@@ -479,10 +479,7 @@ impl<'a> Lower<'a> {
             }
             End::Link { snapshot, .. } if self.targets.reentry.is_some() => {
                 self.leave_now(snapshot)?;
-                let count = self.asm.label();
-                let slot = self.asm.datum_label(count);
-                self.asm.jmp_through(self.asm.datum_address(slot))?;
-                self.reentry = Some((slot, count));
+                self.reentry = Some(jmp_through_slot(&mut self.asm)?);
                 Ok(())
             }
             End::Repeat { snapshot } | End::Link { snapshot, .. } => {

@@ -297,7 +297,6 @@ impl Engine {
             slot: room.data + u64::from(exit.slot.0) * 8,
             stub: compiled.data[exit.slot.0 as usize],
             away: exit.away,
-            is_reentry: exit.away != exit.target,
             alike: (0, 0),
             handover: exit.handover.as_ref().map(|found| {
                 Arc::new(HandoverState {
@@ -313,8 +312,6 @@ impl Engine {
             side: None,
             silent: false,
         }));
-        let reentries = compiled.exits.iter().filter(|exit| exit.away != exit.target);
-        self.reentries.extend(reentries.map(|exit| exit.number));
         self.graph.traces.push(Trace {
             origin: job.origin,
             root,

@@ -23,7 +23,7 @@ use redmagic_record::recording::{Recording, Step};
 
 use super::{Engine, NEVER};
 use crate::cache::CacheError;
-use crate::graph::{AnchorKey, AnchorState, Origin, TraceId};
+use crate::graph::{AnchorKey, AnchorState, ExitState, Origin, TraceId};
 
 /// How traces are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -173,7 +173,7 @@ impl Engine {
             // Its key has a place already.
             let _ = self.lead_to_root(trace);
         }
-        for trace in self.payoff.turnstiles.keys().copied().collect::<Vec<_>>() {
+        for trace in self.graph.reentries().filter_map(|exit| exit.side).collect::<Vec<_>>() {
             self.lead_to_reentry(trace);
         }
         if mode == Mode::Running {
@@ -206,11 +206,9 @@ impl Engine {
         if let Some(slot) = slot {
             self.cache.set_slot(slot.address, body);
             // Whoever need not be counted goes there straight.
-            for number in &self.reentries {
-                let exit = &self.graph.exits[*number as usize];
-                if exit.silent && self.graph.traces[exit.trace as usize].root == root {
-                    self.cache.set_slot(exit.slot, body);
-                }
+            let of_root = |exit: &ExitState| self.graph.traces[exit.trace as usize].root == root;
+            for exit in self.graph.reentries().filter(|exit| exit.silent && of_root(exit)) {
+                self.cache.set_slot(exit.slot, body);
             }
         }
         self.lead_round(turnstile);

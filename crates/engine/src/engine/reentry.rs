@@ -103,7 +103,7 @@ impl Engine {
     fn loops_of(&self, root: TraceId) -> impl Iterator<Item = &Trace> {
         let begins_at_anchor = |trace: &Trace| match trace.origin {
             Origin::Root(_) => true,
-            Origin::Side { exit, .. } => self.graph.exits[exit as usize].is_reentry,
+            Origin::Side { exit, .. } => self.graph.exits[exit as usize].is_reentry(),
         };
         self.graph
             .live()

@@ -308,7 +308,7 @@ impl Engine {
                     return Err(error);
                 }
             }
-            Origin::Side { exit, .. } if self.graph.exits[exit as usize].is_reentry => self.lead_to_reentry(id),
+            Origin::Side { exit, .. } if self.graph.exits[exit as usize].is_reentry() => self.lead_to_reentry(id),
             Origin::Side { exit, .. } => {
                 let (slot, stub) = self.word_of(exit, trace.grafted);
                 let there = if self.is_out(id) { stub } else { trace.body };

@@ -133,12 +133,7 @@ impl World {
 
     /// Has a loop recorded and installed.
     pub fn install_loop(&mut self, key: AnchorKey) -> u32 {
-        let Decision::Record(job) = self.ask(Request::Anchor {
-            api: ApiFn::BackwardsBranch,
-            key,
-        }) else {
-            panic!("not recorded")
-        };
+        let job = record(self, anchor(key));
         self.install(&job, &loop_recording(key))
     }
 
@@ -254,4 +249,20 @@ pub fn shim(api: ApiFn, ip: u64, args: [u64; 2], result: u64) -> Step {
         result,
         action: ShimExecution::Skipped,
     })
+}
+
+/// A loop asks.
+pub fn anchor(key: AnchorKey) -> Request {
+    Request::Anchor {
+        api: ApiFn::BackwardsBranch,
+        key,
+    }
+}
+
+/// Asks, and is recorded.
+pub fn record(world: &mut World, request: Request) -> Job {
+    match world.ask(request) {
+        Decision::Record(job) => job,
+        Decision::Run => panic!("{request:?} is not recorded"),
+    }
 }
