@@ -1,5 +1,6 @@
 //! Links `redmagic` statically: it is started with every program that is run, and finding, mapping and relocating shared
-//! libraries takes half a millisecond of the two that `redmagic run` costs. The daemon and everything else stay as they are.
+//! libraries takes half a millisecond. So it can also begin before libc does, see `redmagic_start`. The daemon and everything else
+//! stay as they are.
 //!
 //! `-C target-feature=+crt-static` would do it for all binaries of a build, which then could have no procedural macros, so the linker is
 //! told for this one: where it looks for the shared libraries that rustc names, it finds a script that leads to the static ones.
@@ -30,7 +31,8 @@ fn main() {
         let script = out.join(format!("lib{name}.so"));
         std::fs::write(&script, format!("GROUP ( {files})\n")).expect("the build's own folder can be written to");
     }
-    for argument in [&format!("-L{}", out.display()) as &str, "-no-pie", "-static"] {
+    let entry = "-Wl,--entry=redmagic_entry";
+    for argument in [&format!("-L{}", out.display()) as &str, "-no-pie", "-static", entry] {
         println!("cargo::rustc-link-arg-bin=redmagic={argument}");
     }
 }

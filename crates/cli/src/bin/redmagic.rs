@@ -108,6 +108,10 @@ struct Run {
     command: Vec<OsString>,
 }
 
+/// Where this program begins (see the build script): nothing else here refers to it.
+#[used]
+static ENTRY: unsafe extern "C" fn() -> ! = redmagic_start::redmagic_entry;
+
 fn main() -> ExitCode {
     if let Some(command) = plain_run() {
         return run_command(&Run {
