@@ -8,13 +8,14 @@
 
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket};
 use redmagic_engine::Params;
 use redmagic_proto::message::{Hello, Layout};
 use redmagic_proto::{MAGIC, PROTOCOL_VERSION};
 use redmagic_tracee::maps::{Maps, Region};
+use redmagic_tracee::pin::Pin;
 use redmagic_tracee::process::{self, Status};
 use redmagic_tracee::syscall::Remote;
 use redmagic_tracee::thread::Options;
@@ -85,6 +86,7 @@ pub fn attach(
     }
     // Permission first: without it not even the maps can be read, and the refusal would
     // name the wrong cause.
+    let stopped = Instant::now();
     let mut threads = process::stop_all(pid, Options::default()).map_err(Refusal::from)?;
     let (session, files) = match early.ok().filter(|(session, _)| is_still_so(session)) {
         Some(prepared) => prepared,
@@ -99,13 +101,20 @@ pub fn attach(
         .iter_mut()
         .find(|thread| thread.tid() == pid)
         .ok_or(Refusal::NoProcess(pid))?;
+    // All of the program stands still for this.
+    let mut pin = Pin::to(pid);
+    if let Some(pin) = &mut pin {
+        pin.hold();
+    }
     let mut remote = Remote::new(thread).map_err(Refusal::from)?;
     let injected = inject(&mut remote, &session, &name, &listening, &files);
     let finished = remote.finish();
+    drop(pin);
     injected?;
     finished.map_err(Refusal::from)?;
     session.open_channel().map_err(Refusal::from)?;
     drop(threads);
+    tracing::debug!(pid, time = ?stopped.elapsed(), "attached");
     Ok(Arc::new(session))
 }
 

@@ -20,7 +20,6 @@ pub mod emulate;
 pub mod guide;
 mod native;
 mod operands;
-mod pin;
 mod plt;
 mod recorder;
 pub mod recording;

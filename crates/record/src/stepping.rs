@@ -23,6 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic};
 use redmagic_tracee::memory::{Memory, TextCache};
+use redmagic_tracee::pin::Pin;
 use redmagic_tracee::process::Status;
 use redmagic_tracee::regs::Gprs;
 use redmagic_tracee::thread::{Resume, Stop, Stopped};
@@ -33,7 +34,6 @@ use crate::abort::{Abort, Aborted};
 use crate::guide::Guide;
 use crate::native::{self, Fail, Names, RESUME_FLAG, TRAP_FLAG};
 use crate::operands::{self, Operand};
-use crate::pin::Pin;
 use crate::plt::View;
 use crate::recorder::{self, Accesses, Fetched, Machine, Recorder};
 use crate::recording::{AccessKind, Bytes, MAX_VALUE, Meta, Recording, RegisterFile};

@@ -22,6 +22,7 @@ pub mod error;
 pub mod image;
 pub mod maps;
 pub mod memory;
+pub mod pin;
 pub mod process;
 pub mod regs;
 pub mod space;

@@ -3,7 +3,7 @@
 //! A step is two context switches. On one processor they are just that; across two, each is a wake-up of an idle processor by an
 //! inter-processor interrupt, about three times the price. It is not enough that the tracer goes where the tracee is: the
 //! tracee, woken while the tracer still runs there, is moved to the idle processor next door, step after step. So while it is
-//! stepped the tracee is bound as well.
+//! stepped, or made to do things one by one, the tracee is bound as well.
 //!
 //! What runs natively must not see that, nor hand it on to threads and children that it makes: the binding is lifted around
 //! residual calls, handlers, disabled regions and system calls, with the affinity read anew each time. One thing remains:
@@ -12,10 +12,11 @@
 
 use std::mem::{MaybeUninit, size_of};
 
-use redmagic_tracee::process;
+use crate::process;
 
 /// The tracer is bound to a processor until this is dropped, and the tracee while [`Pin::hold`] holds it.
-pub(crate) struct Pin {
+#[derive(Debug)]
+pub struct Pin {
     tid: i32,
     cpu: usize,
     /// Affinity of the tracer before.
@@ -49,7 +50,7 @@ fn only(cpu: usize) -> libc::cpu_set_t {
 
 impl Pin {
     /// Binds the calling thread to where `tid` ran last. `None` where that is not allowed (other cpusets): it costs time only.
-    pub(crate) fn to(tid: i32) -> Option<Self> {
+    pub fn to(tid: i32) -> Option<Self> {
         let cpu = process::last_cpu(tid)
             .ok()
             .filter(|&cpu| cpu < libc::CPU_SETSIZE as usize)?;
@@ -63,14 +64,14 @@ impl Pin {
     }
 
     /// Binds the tracee too.
-    pub(crate) fn hold(&mut self) {
+    pub fn hold(&mut self) {
         if self.held.is_none() {
             self.held = affinity(self.tid).filter(|_| set_affinity(self.tid, &only(self.cpu)));
         }
     }
 
     /// Gives the tracee its own affinity back.
-    pub(crate) fn release(&mut self) {
+    pub fn release(&mut self) {
         // It fails only for a thread that is gone.
         if let Some(set) = self.held.take() {
             set_affinity(self.tid, &set);
