@@ -53,6 +53,9 @@ pub fn text(explanation: &Explanation) -> String {
     if explanation.full {
         out += "  the code region is full: nothing more is compiled; REDMAGIC_CODESIZE sets its size\n";
     }
+    if explanation.untraceable {
+        out += "  nothing that got hot can be traced: the session rests, and looks again now and then\n";
+    }
     if let Some(measured) = &explanation.measured {
         out += &format!(
             "  measured {} times, REDMAGIC_PAYOFF: {:.2} times as fast with traces{}\n",

@@ -38,6 +38,8 @@ pub struct Explanation {
     pub postponed: u64,
     /// What the program gained by its traces when that was measured last: REDMAGIC_PAYOFF.
     pub measured: Option<Measured>,
+    /// Whether nothing that got hot can be traced. The session then rests most of the time.
+    pub untraceable: bool,
     /// Whether nothing more is compiled because the code region is full.
     pub full: bool,
     /// Traces that were dropped because their bytecode went away or was disabled.
@@ -167,6 +169,7 @@ pub fn explanation(pid: i32, engine: &Engine, names: &Names, samples: Option<&Sa
         nearest_turns,
         postponed: engine.counts().postponed,
         measured: None,
+        untraceable: engine.is_untraceable(),
         full: engine.is_full(),
         dropped: engine.counts().dropped,
     }

@@ -6,6 +6,9 @@
 //! While traces rest, the channel to the program is closed, so that it runs as if there were no session. Each measurement is
 //! twice as far away as the one before; traces that have rested are used again for a little while before, so that what was
 //! missing can be made.
+//!
+//! Where nothing that got hot can be traced there is nothing to measure, and the channel is closed for as long and opened again for
+//! a little while in the same way: anchors that find no trace would only count.
 
 mod fit;
 
@@ -67,7 +70,7 @@ pub struct Payoff {
     clock: Option<ClockId>,
     /// Processor time from the first trace to the first measurement; zero: never.
     first: Duration,
-    /// Processor time at which the next is due; `None` until there is a trace.
+    /// Processor time at which the next is due; `None` until there is a trace, or will be none.
     due: Option<Duration>,
     /// Processor time between this measurement and the next.
     again: Duration,
@@ -139,7 +142,8 @@ impl Payoff {
 
     fn wait(&mut self, session: &Session, registry: &mut RegistryReader, now: Duration) -> Duration {
         let Some(due) = self.due else {
-            if lock(&session.engine).has_traces() {
+            let engine = lock(&session.engine);
+            if engine.has_traces() || engine.is_untraceable() {
                 self.due = Some(now + self.first);
             }
             return LATER;
@@ -159,6 +163,15 @@ impl Payoff {
             session.wake(registry);
             session.busy.store(false, Ordering::Release);
             self.due = Some(now + LEARN.min(self.again / 4));
+            return LATER;
+        }
+        if lock(&session.engine).is_untraceable() {
+            tracing::info!(pid = session.pid, at = ?now, "nothing that is hot can be traced");
+            self.resting = true;
+            session.rest();
+            session.busy.store(false, Ordering::Release);
+            self.again *= 2;
+            self.due = Some(now + self.again);
             return LATER;
         }
         self.samples.clear();

@@ -86,14 +86,17 @@ fn failures_back_off_and_end_on_the_blacklist() {
         ..Params::default()
     };
     let mut world = World::new(params);
+    assert!(!world.engine.is_untraceable());
     for aborts in 1..=2 {
         let job = record(&mut world, anchor(key(1)));
         world.fail(&job, Abort::TooLong);
         assert_eq!(world.hotness(key(1).id), (10 << aborts) * 8);
+        assert!(!world.engine.is_untraceable());
     }
     let job = record(&mut world, anchor(key(1)));
     world.fail(&job, Abort::TooLong);
     assert_eq!(world.engine.graph().anchors[&key(1)].state, AnchorState::Blacklisted);
+    assert!(world.engine.is_untraceable());
     assert!(world.hotness(key(1).id) > 100_000_000);
     assert!(matches!(world.ask(anchor(key(1))), Decision::Run));
     assert_eq!(world.engine.counts().aborts[&Abort::TooLong], 3);

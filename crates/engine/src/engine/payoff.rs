@@ -101,6 +101,12 @@ impl Engine {
         !self.payoff.turnstiles.is_empty()
     }
 
+    /// Whether there is no trace, and nothing that got hot will be tried again.
+    pub fn is_untraceable(&self) -> bool {
+        let mut tried = self.graph.anchors.values().filter(|a| a.last_abort.is_some()).peekable();
+        !self.has_traces() && tried.peek().is_some() && tried.all(|a| a.state == AnchorState::Blacklisted)
+    }
+
     /// Builds the turnstile of a new trace that begins at an anchor.
     pub(super) fn count_loop(&mut self, trace: TraceId, key: AnchorKey, api: ApiFn, turn: Option<(u64, u64)>) {
         let (entry, body) = {
