@@ -152,12 +152,18 @@ void redmagic_elidable_function(void *function);
  */
 extern void *redmagic_channel;
 
-#ifndef REDMAGIC_NO_FAST_PATH
+/*
+ * Whether a daemon is attached, for what an interpreter does besides. The compiler
+ * is told that it is not: what follows is kept out of the interpreter's way.
+ */
 #if defined(__GNUC__)
-#define REDMAGIC_IF_ATTACHED_(call) (__builtin_expect(redmagic_channel != NULL, 0) ? (call) : (void)0)
+#define redmagic_attached() __builtin_expect(redmagic_channel != NULL, 0)
 #else
-#define REDMAGIC_IF_ATTACHED_(call) (redmagic_channel != NULL ? (call) : (void)0)
+#define redmagic_attached() (redmagic_channel != NULL)
 #endif
+
+#ifndef REDMAGIC_NO_FAST_PATH
+#define REDMAGIC_IF_ATTACHED_(call) (redmagic_attached() ? (call) : (void)0)
 #define redmagic_backwards_branch(id) REDMAGIC_IF_ATTACHED_((redmagic_backwards_branch)(id))
 #define redmagic_fellthrough_branch(id) REDMAGIC_IF_ATTACHED_((redmagic_fellthrough_branch)(id))
 #define redmagic_function_entry(id) REDMAGIC_IF_ATTACHED_((redmagic_function_entry)(id))
@@ -192,6 +198,7 @@ extern void *redmagic_channel;
 #define redmagic_constant_memory(ptr, len) ((void)(ptr), (void)(len))
 #define redmagic_constant_memory_end(ptr) ((void)(ptr))
 #define redmagic_elidable_function(function) ((void)(function))
+#define redmagic_attached() 0
 
 #endif /* REDMAGIC_DISABLED */
 

@@ -60,6 +60,7 @@ int main(void) {
     }
     CHECK(errno == 12345);
     CHECK(allocations == 0);
+    CHECK(!redmagic_attached());
 #ifndef REDMAGIC_DISABLED
     /* Functions have addresses, macros or not. */
     void (*branch)(void *) = redmagic_backwards_branch;

@@ -27,5 +27,8 @@ int interpret(unsigned long *frame, unsigned char *id, unsigned long tag) {
         redmagic_fellthrough_branch(id);
     }
     redmagic_end_branchable_frame(frame);
+    if (redmagic_attached()) {
+        return 0;
+    }
     return redmagic_is_traced();
 }
