@@ -1,27 +1,23 @@
-//! Starting a daemon beside a process.
+//! Starting a daemon beside a process, and hearing from it.
 //!
-//! The daemon is double-forked into a session of its own, with no descriptor of ours but
-//! one end of a pipe, on which it says once whether it is ready. So the caller, which
-//! becomes the program, never has a child, and Ctrl-C reaches only the program.
+//! The daemon has no descriptor of ours but one end of a pipe, on which it says once whether it is ready; [`Plan`] says how it
+//! becomes nobody's child. `redmagic_start` has the short way, for when nobody is to hear.
 
 use std::ffi::CString;
 use std::io::Read;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::CloneFlags;
-use nix::sys::wait::waitpid;
-use nix::unistd::{Pid, setsid};
+pub use redmagic_start::beside::READY_FD;
+use redmagic_start::beside::{Plan, STACK};
 
 /// How long a daemon may take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The number of the descriptor on which a daemon says that it is ready.
-pub const READY_FD: i32 = 3;
 
 /// The `redmagicd` that belongs to this `redmagic`: the one beside it.
 ///
@@ -59,124 +55,39 @@ pub fn start_unheard(arguments: &[std::ffi::OsString]) -> anyhow::Result<i32> {
     Ok(pid)
 }
 
-/// `hears`: whether somebody waits for what the daemon says. Else the caller goes on while the kernel still loads the daemon, a quarter
-/// of what starting it takes.
+/// `hears`: whether somebody waits for what the daemon says.
 fn spawn(arguments: &[std::ffi::OsString], hears: bool) -> anyhow::Result<(std::io::PipeReader, i32)> {
-    let path = daemon_path()?;
-    let mut argv = vec![CString::new("redmagicd")?];
+    unsafe extern "C" {
+        static environ: *const *const u8;
+    }
+    let path = CString::new(daemon_path()?.as_os_str().as_bytes())?;
+    let mut words = vec![CString::new("redmagicd")?];
     for argument in arguments {
-        argv.push(CString::new(argument.as_bytes())?);
+        words.push(CString::new(argument.as_bytes())?);
     }
-    let (reader, writer) = std::io::pipe()?;
-    let writer = OwnedFd::from(writer);
-    let plan = Plan::new(CString::new(path.as_os_str().as_bytes())?, argv, writer.as_raw_fd());
-    let mut daemon = Err(nix::errno::Errno::EAGAIN);
-    let child = vfork(&mut || {
-        let _ = setsid();
-        // The second one lets the daemon be nobody's child.
-        daemon = beside(plan, hears);
-        0
-    })?;
-    let _ = waitpid(child, None);
-    let daemon = daemon.context("no process could be made for redmagicd")?;
-    Ok((reader, daemon.as_raw()))
-}
-
-/// Stack of a child that shares this process's memory.
-const CHILD_STACK: usize = 64 << 10;
-
-/// Runs `child` in a process of its own which shares the memory of this one, and comes back when it has called exec or
-/// ended. In place of fork, which copies page tables, and pages when they are next written to: every program that is run
-/// waits for that.
-///
-/// `child` must leave this process's memory as it may find it: it is as if it had run here. Descriptors, signals' masks and
-/// dispositions are its own. This process must have one thread.
-fn vfork(child: &mut dyn FnMut() -> isize) -> nix::Result<Pid> {
-    let mut stack = vec![0; CHILD_STACK];
-    // SAFETY: this process waits until the child has its own memory, or is gone, so that the stack and all that `child`
-    // refers to outlives it, and nothing here runs beside it.
-    unsafe {
-        nix::sched::clone(
-            Box::new(child),
-            &mut stack,
-            CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK,
-            Some(libc::SIGCHLD),
-        )
-    }
-}
-
-/// All that a daemon is started with, for a process that shares this one's memory and may run beside it: it makes system
-/// calls and does nothing else.
-struct Plan {
-    path: CString,
-    /// What `pointers` points to.
-    _argv: Vec<CString>,
-    /// The arguments, and a null pointer.
-    pointers: Vec<*const libc::c_char>,
-    environment: *const *const libc::c_char,
-    ready: RawFd,
-}
-
-impl Plan {
-    /// It is never freed: nobody knows when a daemon that is not waited for has its own memory. This process soon becomes the program.
-    fn new(path: CString, argv: Vec<CString>, ready: RawFd) -> &'static Plan {
-        unsafe extern "C" {
-            static environ: *const *const libc::c_char;
-        }
-        let pointers = argv.iter().map(|a| a.as_ptr()).chain([std::ptr::null()]).collect();
-        Box::leak(Box::new(Plan {
-            path,
-            _argv: argv,
-            pointers,
-            // SAFETY: this process has one thread, so nobody writes it meanwhile.
-            environment: unsafe { environ },
-            ready,
-        }))
-    }
-}
-
-/// Starts the daemon in a process that shares this one's memory until it calls exec, and waits for that or does not.
-fn beside(plan: &'static Plan, waits: bool) -> nix::Result<Pid> {
-    let stack = Box::leak(vec![0u8; CHILD_STACK].into_boxed_slice());
-    let flags = libc::CLONE_VM | if waits { libc::CLONE_VFORK } else { 0 } | libc::SIGCHLD;
-    // SAFETY: stack and plan are never freed, and the stack is nobody else's. What runs there allocates nothing and writes
-    // nothing but its stack and errno, which this process looks at only where a call of its own has failed.
-    let pid = unsafe {
-        let top = stack.as_mut_ptr().add(CHILD_STACK & !15);
-        libc::clone(
-            become_daemon,
-            top.cast(),
-            flags,
-            std::ptr::from_ref(plan).cast_mut().cast(),
-        )
+    // Never freed: nobody knows when a daemon that is not waited for has its own memory. This process soon becomes the program.
+    let words = words.into_iter().map(|word| word.into_raw().cast_const().cast());
+    let words: Vec<*const u8> = words.chain([std::ptr::null()]).collect();
+    let stack = || {
+        let blocks = vec![0u128; STACK / size_of::<u128>()].leak();
+        blocks.as_mut_ptr_range().end.cast()
     };
-    nix::errno::Errno::result(pid).map(Pid::from_raw)
-}
-
-extern "C" fn become_daemon(plan: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: it is the plan that `beside` was given.
-    let plan = unsafe { &*plan.cast::<Plan>() };
-    // SAFETY: plain system calls on descriptors that this process owns; the pointers are to strings that are never freed, and the
-    // lists of them end with null.
-    unsafe {
-        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
-        for fd in 0..3 {
-            libc::dup2(null, fd);
-        }
-        // dup2 clears close-on-exec.
-        if plan.ready == READY_FD {
-            libc::fcntl(READY_FD, libc::F_SETFD, 0);
-        } else {
-            libc::dup2(plan.ready, READY_FD);
-        }
-        libc::close_range(READY_FD as u32 + 1, u32::MAX, 0);
-        // The program may have had signals blocked or ignored.
-        let mut none = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
-        libc::execve(plan.path.as_ptr(), plan.pointers.as_ptr(), plan.environment);
-    }
-    127
+    let (reader, writer) = std::io::pipe()?;
+    let plan = Box::leak(Box::new(Plan {
+        path: path.into_raw().cast_const().cast(),
+        arguments: words.leak().as_ptr(),
+        // SAFETY: this process has one thread, so nobody writes it meanwhile.
+        environment: unsafe { environ },
+        ready: writer.as_raw_fd(),
+        stacks: [stack(), stack()],
+        waits: hears,
+        daemon: 0,
+    }));
+    // SAFETY: all that the plan leads to is leaked, but the environment, which is the list that the kernel has made: setting a
+    // variable makes another. This process has one thread.
+    let daemon = unsafe { Plan::start(plan) };
+    let daemon = daemon.map_err(Errno::from_raw);
+    Ok((reader, daemon.context("no process could be made for redmagicd")?))
 }
 
 fn said(mut reader: std::io::PipeReader) -> anyhow::Result<String> {

@@ -12,9 +12,8 @@ use goblin::container::{Container, Ctx};
 use goblin::elf::Elf;
 use goblin::elf::dynamic::{DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_STRSZ, DT_STRTAB};
 use goblin::elf::header::{EI_CLASS, EI_DATA, ELFCLASS32, ELFCLASS64, ELFDATA2LSB};
-use goblin::elf::note::NoteDataIterator;
 use goblin::elf::program_header::{PT_DYNAMIC, PT_LOAD, PT_NOTE, ProgramHeader};
-use redmagic_proto::descriptor::{NOTE_NAME, NOTE_TYPE};
+use redmagic_start::note;
 
 /// What a file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,15 +170,7 @@ impl Parts {
             let Some(data) = self.segment(segment) else {
                 return false;
             };
-            let mut notes = NoteDataIterator {
-                data: &data,
-                size: data.len(),
-                offset: 0,
-                ctx: (segment.p_align.max(4) as usize, CONTEXT),
-            };
-            notes.any(|note| {
-                note.is_ok_and(|note| note.name.trim_end_matches('\0') == NOTE_NAME && note.n_type == NOTE_TYPE)
-            })
+            note::is_among(&data, if segment.p_align == 8 { 8 } else { 4 })
         })
     }
 
@@ -239,6 +230,8 @@ fn read(file: &File, offset: u64, bytes: u64) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use redmagic_proto::descriptor::{NOTE_NAME, NOTE_TYPE};
+
     use super::*;
 
     /// A 64-bit ELF file that has nothing but one note.

@@ -95,7 +95,11 @@ unsafe extern "C" fn become_daemon(plan: *mut Plan) -> isize {
         let none = 0u64;
         let mask = [sys::SIG_SETMASK, &raw const none as usize, 0, size_of::<u64>(), 0];
         sys::call(sys::RT_SIGPROCMASK, mask);
-        let how = [(*plan).path as usize, (*plan).arguments as usize, (*plan).environment as usize];
+        let how = [
+            (*plan).path as usize,
+            (*plan).arguments as usize,
+            (*plan).environment as usize,
+        ];
         sys::call(sys::EXECVE, [how[0], how[1], how[2], 0, 0]);
     }
     127

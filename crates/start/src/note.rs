@@ -82,3 +82,88 @@ fn number(bytes: &[u8], at: usize, size: usize) -> Option<u64> {
     }
     Some(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The header of a file with one segment, its entry, and a note in it.
+    fn file(owner: &str, kind: u32) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+        let mut header = b"\x7fELF\x02\x01\x01".to_vec();
+        header.resize(16, 0);
+        header.extend([2, 0, 62, 0, 1, 0, 0, 0]);
+        for word in [0u64, 64, 0] {
+            header.extend(word.to_le_bytes());
+        }
+        header.extend(0u32.to_le_bytes());
+        for half in [64u16, 56, 1, 0, 0, 0] {
+            header.extend(half.to_le_bytes());
+        }
+        let mut note = Vec::new();
+        for word in [4, 4, 1u32] {
+            note.extend(word.to_le_bytes());
+        }
+        note.extend(b"GNU\0abcd");
+        for word in [owner.len() as u32 + 1, 3, kind] {
+            note.extend(word.to_le_bytes());
+        }
+        note.extend(owner.as_bytes());
+        note.resize((note.len() + 1).next_multiple_of(4), 0);
+        note.extend([1, 2, 3, 0]);
+        let mut entry = Vec::new();
+        for word in [4u32, 4] {
+            entry.extend(word.to_le_bytes());
+        }
+        for word in [120, 0, 0, note.len() as u64, note.len() as u64, 4] {
+            entry.extend(word.to_le_bytes());
+        }
+        (header, entry, note)
+    }
+
+    #[test]
+    fn the_note_is_found_after_others() {
+        let (header, entry, note) = file(NOTE_NAME, NOTE_TYPE);
+        assert_eq!(segments(&header), Some(Part { offset: 64, bytes: 56 }));
+        let part = Part {
+            offset: 120,
+            bytes: note.len() as u64,
+        };
+        assert_eq!(notes(&entry), Some((part, 4)));
+        assert!(is_among(&note, 4));
+        assert!(!is_among(&file(NOTE_NAME, NOTE_TYPE + 1).2, 4));
+        assert!(!is_among(&file("Redmagie", NOTE_TYPE).2, 4));
+        assert!(!is_among(&file("Red", NOTE_TYPE).2, 4));
+    }
+
+    #[test]
+    fn other_files_have_no_segments() {
+        let (good, ..) = file(NOTE_NAME, NOTE_TYPE);
+        for (at, value) in [(0, b'#'), (3, b'f'), (4, 1), (5, 2), (18, 3), (54, 32)] {
+            let mut bad = good.clone();
+            bad[at] = value;
+            assert_eq!(segments(&bad), None, "byte {at}");
+        }
+        for length in 0..58 {
+            assert_eq!(segments(&good[..length]), None, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn damaged_notes_are_not_trusted() {
+        let (_, entry, good) = file(NOTE_NAME, NOTE_TYPE);
+        for length in 0..good.len() - 4 - NOTE_NAME.len() {
+            assert!(!is_among(&good[..length], 4), "{length} bytes");
+        }
+        for at in 0..good.len() {
+            for value in [0, 0x7f, 0xff] {
+                let mut bad = good.clone();
+                bad[at] = value;
+                is_among(&bad, 4);
+                is_among(&bad, 8);
+            }
+        }
+        for length in 0..entry.len() {
+            assert_eq!(notes(&entry[..length]), None, "{length} bytes");
+        }
+    }
+}

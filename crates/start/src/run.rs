@@ -114,7 +114,8 @@ unsafe fn become_program(
     // SAFETY: there is room for what there was, two more and a null; the lists that exec is given end in null.
     unsafe {
         for index in 0..environment.count {
-            with.wrapping_add(index).write(environment.list.wrapping_add(index).read());
+            with.wrapping_add(index)
+                .write(environment.list.wrapping_add(index).read());
         }
         let more = with.wrapping_add(environment.count);
         more.write(variable);
@@ -166,7 +167,12 @@ impl Environment {
 
 /// The path of a command, as execvp finds it.
 fn find(command: &[u8], environment: &Environment, arena: &mut Arena) -> Option<*const u8> {
-    if command.iter().any(|byte| *byte == b'/') {
+    #[expect(
+        clippy::manual_contains,
+        reason = "`contains` is a function of core's that is not compiled here"
+    )]
+    let is_path = command.iter().any(|byte| *byte == b'/');
+    if is_path {
         let mut path = arena.text(command.len() + 1)?;
         path.all(command)?;
         let path = path.end()?;

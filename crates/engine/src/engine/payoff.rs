@@ -103,7 +103,12 @@ impl Engine {
 
     /// Whether there is no trace, and nothing that got hot will be tried again.
     pub fn is_untraceable(&self) -> bool {
-        let mut tried = self.graph.anchors.values().filter(|a| a.last_abort.is_some()).peekable();
+        let mut tried = self
+            .graph
+            .anchors
+            .values()
+            .filter(|a| a.last_abort.is_some())
+            .peekable();
         !self.has_traces() && tried.peek().is_some() && tried.all(|a| a.state == AnchorState::Blacklisted)
     }
 
