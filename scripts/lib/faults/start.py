@@ -9,7 +9,7 @@ import subprocess
 
 from benchrun import read_stats
 
-from .common import PATIENCE, REDMAGIC, TARGETS, Result, target
+from .common import PATIENCE, REDMAGIC, ROOT, TARGETS, Result, need, target
 
 # Whoever has a setting goes the long way; this one is the default.
 WAYS = {"short": {}, "long": {"REDMAGIC_AFTER": "40"}}
@@ -18,9 +18,20 @@ WAYS = {"short": {}, "long": {"REDMAGIC_AFTER": "40"}}
 def section(settings):
     folder = settings.folder / "start"
     folder.mkdir()
+    needs_nothing(settings)
     found(settings, folder)
     unusual(settings, folder)
     sessions(settings, folder)
+
+
+def needs_nothing(settings):
+    """Before libc has begun, none of its functions is there, nor of core what calls them: the short way has all that it calls."""
+    built = max((ROOT / "target/release/deps").glob("libredmagic_start-*.rlib"), key=lambda path: path.stat().st_mtime)
+    need("nm", "binutils")
+    lines = subprocess.run(["nm", "--undefined-only", built], capture_output=True, text=True, check=True).stdout.splitlines()
+    wanted = {line.split()[-1] for line in lines if " U " in line}
+    foreign = {name for name in wanted if "redmagic_start" not in name}
+    settings.check(foreign == {"_start"}, "start: the short way needs", foreign)
 
 
 def without_settings(extra=None):
