@@ -4,8 +4,8 @@
 //! on, so that a program that gets slower or faster by itself favours neither. In each, the anchors are counted that the
 //! program passes ([`redmagic_engine::Progress`]); [`fit`] makes one number of it. The measurement ends as soon as the answer is clear.
 //! While traces rest, the channel to the program is closed, so that it runs as if there were no session. Each measurement is
-//! twice as far away as the one before; traces that have rested are used again for a little while before, so that what was
-//! missing can be made.
+//! twice as far away as the one before, and four times after traces that cost a good deal; traces that have rested are used again for a
+//! little while before, so that what was missing can be made.
 //!
 //! Where nothing that got hot can be traced there is nothing to measure, and the channel is closed for as long and opened again for
 //! a little while in the same way: anchors that find no trace would only count.
@@ -43,6 +43,8 @@ const EXACT: f64 = 0.08;
 const ROUGH: f64 = 0.15;
 /// A program uses loops whose turns are not counted if they are entered once in so many anchors passed.
 const SHORT: u64 = 64;
+/// Gain below which looking again soon costs more than it may find: the program is this slow for all of [`LEARN`] and a measurement.
+const HOPELESS: f64 = 0.97;
 /// How many measurements in a row may come to nothing before the next is further away.
 const PATIENCE: u32 = 2;
 /// How often to look whether a measurement is due, or can begin.
@@ -250,10 +252,19 @@ impl Payoff {
             self.unclear += 1;
         } else {
             self.unclear = 0;
-            self.again *= 2;
+            self.again *= further(verdict, fit.gain);
         }
         self.due = Some(now + self.again);
         LATER
+    }
+}
+
+/// How many times as far away the next measurement is.
+fn further(verdict: Verdict, gain: f64) -> u32 {
+    if verdict == Verdict::DoesNot && gain < HOPELESS {
+        4
+    } else {
+        2
     }
 }
 
@@ -325,6 +336,14 @@ mod tests {
             sample.short = sample.passed.iter().map(|(_, down)| u64::from(*down)).sum::<u64>() / 10;
         }
         assert_eq!(verdict(&with_short, 1.0), Some(Verdict::Unclear));
+    }
+
+    #[test]
+    fn what_costs_a_good_deal_is_tried_again_later() {
+        assert_eq!(further(Verdict::DoesNot, 0.8), 4);
+        assert_eq!(further(Verdict::DoesNot, 1.01), 2);
+        assert_eq!(further(Verdict::Pays, 0.8), 2);
+        assert_eq!(further(Verdict::Unclear, 0.8), 2);
     }
 
     #[test]
