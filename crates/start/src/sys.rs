@@ -2,6 +2,7 @@
 
 use core::arch::{asm, naked_asm};
 
+pub(crate) const OPEN: usize = 2;
 pub(crate) const CLOSE: usize = 3;
 pub(crate) const STAT: usize = 4;
 pub(crate) const RT_SIGPROCMASK: usize = 14;
@@ -17,7 +18,6 @@ pub(crate) const FCNTL: usize = 72;
 pub(crate) const READLINK: usize = 89;
 pub(crate) const SETSID: usize = 112;
 pub(crate) const CLOCK_GETTIME: usize = 228;
-pub(crate) const OPEN: usize = 2;
 pub(crate) const CLOSE_RANGE: usize = 436;
 
 pub(crate) const O_RDWR: usize = 2;
