@@ -1,5 +1,5 @@
 //! What a target and the daemon agree on: the shared-memory layout and the
-//! socket messages.
+//! socket messages; and how those of both that have no libc make system calls ([`sys`]).
 //!
 //! This crate is the only definition of both. It is `no_std`, has no
 //! dependencies, and every shared type is `#[repr(C)]`. Words that both sides
@@ -28,6 +28,7 @@ pub mod descriptor;
 pub mod entries;
 pub mod message;
 pub mod registry;
+pub mod sys;
 pub mod thread;
 
 pub use api::ApiFn;

@@ -170,7 +170,7 @@ impl Parts {
             let Some(data) = self.segment(segment) else {
                 return false;
             };
-            note::is_among(&data, if segment.p_align == 8 { 8 } else { 4 })
+            note::is_among(&data, segment.p_align)
         })
     }
 

@@ -170,11 +170,7 @@ impl Payoff {
         if lock(&session.engine).is_untraceable() {
             tracing::info!(pid = session.pid, at = ?now, "nothing that is hot can be traced");
             self.resting = true;
-            session.rest();
-            session.busy.store(false, Ordering::Release);
-            self.again *= 2;
-            self.due = Some(now + self.again);
-            return LATER;
+            return self.go_on(session, now, 2);
         }
         self.samples.clear();
         self.began = (Instant::now(), now);
@@ -241,19 +237,24 @@ impl Payoff {
                 resting: self.resting,
             });
         }
+        // A program that could not be measured (it did not run, or all that it passed was within traces) is looked at again soon.
+        if verdict == Verdict::Unclear && self.unclear < PATIENCE {
+            self.unclear += 1;
+            return self.go_on(session, now, 1);
+        }
+        self.unclear = 0;
+        self.go_on(session, now, further(verdict, fit.gain))
+    }
+
+    /// Until the next measurement, which is so many times as far away.
+    fn go_on(&mut self, session: &Session, now: Duration, times: u32) -> Duration {
         if self.resting {
             session.rest();
         } else {
             lock(&session.engine).set_mode(Mode::Running);
         }
         session.busy.store(false, Ordering::Release);
-        // A program that could not be measured (it did not run, or all that it passed was within traces) is looked at again soon.
-        if verdict == Verdict::Unclear && self.unclear < PATIENCE {
-            self.unclear += 1;
-        } else {
-            self.unclear = 0;
-            self.again *= further(verdict, fit.gain);
-        }
+        self.again *= times;
         self.due = Some(now + self.again);
         LATER
     }

@@ -50,7 +50,7 @@ impl Plan {
         }
         loop {
             // SAFETY: no pointers.
-            let waited = unsafe { sys::call(sys::WAIT4, [child as usize, 0, 0, 0, 0]) };
+            let waited = unsafe { sys::syscall(sys::SYS_WAIT4, [child as usize, 0, 0, 0, 0, 0]) };
             if waited != sys::EINTR {
                 break;
             }
@@ -67,7 +67,7 @@ impl Plan {
 unsafe extern "C" fn middle(plan: *mut Plan) -> isize {
     // SAFETY: no pointers; then the second stack, which is the daemon's alone.
     unsafe {
-        sys::call(sys::SETSID, [0; 5]);
+        sys::syscall(sys::SYS_SETSID, [0; 6]);
         let waits = if (*plan).waits { sys::CLONE_VFORK } else { 0 };
         let flags = sys::CLONE_VM | waits | sys::SIGCHLD;
         (*plan).daemon = sys::process(flags, (*plan).stacks[1], become_daemon, plan);
@@ -79,28 +79,28 @@ unsafe extern "C" fn become_daemon(plan: *mut Plan) -> isize {
     let ready = READY_FD as usize;
     // SAFETY: the plan is valid by the contract of `start`; its descriptors are this process's own.
     unsafe {
-        let null = sys::call(sys::OPEN, [c"/dev/null".as_ptr() as usize, sys::O_RDWR, 0, 0, 0]) as usize;
+        let null = sys::syscall(sys::SYS_OPEN, [c"/dev/null".as_ptr() as usize, sys::O_RDWR, 0, 0, 0, 0]) as usize;
         for fd in 0..ready {
-            sys::call(sys::DUP2, [null, fd, 0, 0, 0]);
+            sys::syscall(sys::SYS_DUP2, [null, fd, 0, 0, 0, 0]);
         }
         let heard = usize::try_from((*plan).ready).unwrap_or(null);
         // dup2 clears close-on-exec, unless it has nothing to do.
         if heard == ready {
-            sys::call(sys::FCNTL, [ready, sys::F_SETFD, 0, 0, 0]);
+            sys::syscall(sys::SYS_FCNTL, [ready, sys::F_SETFD, 0, 0, 0, 0]);
         } else {
-            sys::call(sys::DUP2, [heard, ready, 0, 0, 0]);
+            sys::syscall(sys::SYS_DUP2, [heard, ready, 0, 0, 0, 0]);
         }
-        sys::call(sys::CLOSE_RANGE, [ready + 1, u32::MAX as usize, 0, 0, 0]);
+        sys::syscall(sys::SYS_CLOSE_RANGE, [ready + 1, u32::MAX as usize, 0, 0, 0, 0]);
         // The program may have had signals blocked.
         let none = 0u64;
-        let mask = [sys::SIG_SETMASK, &raw const none as usize, 0, size_of::<u64>(), 0];
-        sys::call(sys::RT_SIGPROCMASK, mask);
+        let mask = [sys::SIG_SETMASK, &raw const none as usize, 0, size_of::<u64>(), 0, 0];
+        sys::syscall(sys::SYS_RT_SIGPROCMASK, mask);
         let how = [
             (*plan).path as usize,
             (*plan).arguments as usize,
             (*plan).environment as usize,
         ];
-        sys::call(sys::EXECVE, [how[0], how[1], how[2], 0, 0]);
+        sys::syscall(sys::SYS_EXECVE, [how[0], how[1], how[2], 0, 0, 0]);
     }
     127
 }

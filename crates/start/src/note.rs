@@ -32,18 +32,19 @@ pub fn segments(header: &[u8]) -> Option<Part> {
     (ours && entry == SEGMENT as u64).then_some(table)
 }
 
-/// A segment of notes, and how they are aligned, by its entry of the table; `None` of any other segment.
-pub fn notes(entry: &[u8]) -> Option<(Part, usize)> {
+/// A segment of notes, and its `p_align`, by its entry of the table; `None` of any other segment.
+pub fn notes(entry: &[u8]) -> Option<(Part, u64)> {
     let notes = Part {
         offset: number(entry, 8, 8)?,
         bytes: number(entry, 32, 8)?,
     };
-    let align = if number(entry, 48, 8)? == 8 { 8 } else { 4 };
+    let align = number(entry, 48, 8)?;
     (number(entry, 0, 4)? == PT_NOTE).then_some((notes, align))
 }
 
-/// Whether the shim's note is among those of a segment.
-pub fn is_among(notes: &[u8], align: usize) -> bool {
+/// Whether the shim's note is among those of a segment with that `p_align`.
+pub fn is_among(notes: &[u8], align: u64) -> bool {
+    let align = if align == 8 { 8 } else { 4 };
     let mut at = 0;
     while let Some((name, description, kind)) = header(notes, at) {
         let begin = at + 12;
@@ -87,57 +88,58 @@ fn number(bytes: &[u8], at: usize, size: usize) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// The header of a file with one segment, its entry, and a note in it.
-    fn file(owner: &str, kind: u32) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
-        let mut header = b"\x7fELF\x02\x01\x01".to_vec();
-        header.resize(16, 0);
-        header.extend([2, 0, 62, 0, 1, 0, 0, 0]);
-        for word in [0u64, 64, 0] {
-            header.extend(word.to_le_bytes());
+    /// Two notes, the second of this owner and type.
+    fn two(owner: &str, kind: u32) -> Vec<u8> {
+        let mut notes = Vec::new();
+        for (owner, kind) in [("GNU", 1), (owner, kind)] {
+            for word in [owner.len() as u32 + 1, 3, kind] {
+                notes.extend(word.to_le_bytes());
+            }
+            notes.extend(owner.as_bytes());
+            notes.resize((notes.len() + 1).next_multiple_of(4), 0);
+            notes.extend([1, 2, 3, 0]);
         }
-        header.extend(0u32.to_le_bytes());
-        for half in [64u16, 56, 1, 0, 0, 0] {
-            header.extend(half.to_le_bytes());
-        }
-        let mut note = Vec::new();
-        for word in [4, 4, 1u32] {
-            note.extend(word.to_le_bytes());
-        }
-        note.extend(b"GNU\0abcd");
-        for word in [owner.len() as u32 + 1, 3, kind] {
-            note.extend(word.to_le_bytes());
-        }
-        note.extend(owner.as_bytes());
-        note.resize((note.len() + 1).next_multiple_of(4), 0);
-        note.extend([1, 2, 3, 0]);
-        let mut entry = Vec::new();
-        for word in [4u32, 4] {
-            entry.extend(word.to_le_bytes());
-        }
-        for word in [120, 0, 0, note.len() as u64, note.len() as u64, 4] {
-            entry.extend(word.to_le_bytes());
-        }
-        (header, entry, note)
+        notes
+    }
+
+    /// The bytes of this very program.
+    fn own() -> Vec<u8> {
+        std::fs::read("/proc/self/exe").unwrap()
+    }
+
+    fn part(of: &[u8], part: Part) -> &[u8] {
+        &of[part.offset as usize..][..part.bytes as usize]
     }
 
     #[test]
     fn the_note_is_found_after_others() {
-        let (header, entry, note) = file(NOTE_NAME, NOTE_TYPE);
-        assert_eq!(segments(&header), Some(Part { offset: 64, bytes: 56 }));
-        let part = Part {
-            offset: 120,
-            bytes: note.len() as u64,
-        };
-        assert_eq!(notes(&entry), Some((part, 4)));
-        assert!(is_among(&note, 4));
-        assert!(!is_among(&file(NOTE_NAME, NOTE_TYPE + 1).2, 4));
-        assert!(!is_among(&file("Redmagie", NOTE_TYPE).2, 4));
-        assert!(!is_among(&file("Red", NOTE_TYPE).2, 4));
+        assert!(is_among(&two(NOTE_NAME, NOTE_TYPE), 4));
+        assert!(!is_among(&two(NOTE_NAME, NOTE_TYPE + 1), 4));
+        assert!(!is_among(&two("Redmagie", NOTE_TYPE), 4));
+        assert!(!is_among(&two("Red", NOTE_TYPE), 4));
+    }
+
+    #[test]
+    fn the_notes_of_a_program_are_found() {
+        let own = own();
+        let table = part(&own, segments(&own[..HEADER]).unwrap());
+        let found: Vec<_> = table.chunks_exact(SEGMENT).filter_map(notes).collect();
+        assert!(
+            found
+                .iter()
+                .any(|(of, _)| part(&own, *of).windows(4).any(|owner| owner == b"GNU\0"))
+        );
+        assert!(!found.iter().any(|(of, align)| is_among(part(&own, *of), *align)));
+        for entry in table.chunks_exact(SEGMENT) {
+            for length in 0..SEGMENT {
+                assert_eq!(notes(&entry[..length]), None, "{length} bytes");
+            }
+        }
     }
 
     #[test]
     fn other_files_have_no_segments() {
-        let (good, ..) = file(NOTE_NAME, NOTE_TYPE);
+        let good = own()[..HEADER].to_vec();
         for (at, value) in [(0, b'#'), (3, b'f'), (4, 1), (5, 2), (18, 3), (54, 32)] {
             let mut bad = good.clone();
             bad[at] = value;
@@ -150,7 +152,7 @@ mod tests {
 
     #[test]
     fn damaged_notes_are_not_trusted() {
-        let (_, entry, good) = file(NOTE_NAME, NOTE_TYPE);
+        let good = two(NOTE_NAME, NOTE_TYPE);
         for length in 0..good.len() - 4 - NOTE_NAME.len() {
             assert!(!is_among(&good[..length], 4), "{length} bytes");
         }
@@ -161,9 +163,6 @@ mod tests {
                 is_among(&bad, 4);
                 is_among(&bad, 8);
             }
-        }
-        for length in 0..entry.len() {
-            assert_eq!(notes(&entry[..length]), None, "{length} bytes");
         }
     }
 }

@@ -66,7 +66,7 @@ unsafe fn become_program(
     is_file(daemon, &mut arena).then_some(())?;
 
     // SAFETY: no pointers.
-    let pid = unsafe { sys::call(sys::GETPID, [0; 5]) } as u64;
+    let pid = unsafe { sys::syscall(sys::SYS_GETPID, [0; 6]) } as u64;
     let mut digits = arena.text(24)?;
     digits.number(pid, 10)?;
     let socket = arena.text(SOCKET_VARIABLE.len() + 64)?;
@@ -122,7 +122,10 @@ unsafe fn become_program(
         more.wrapping_add(1).write(later.end()?);
         more.wrapping_add(2).write(core::ptr::null());
         let own = arguments.wrapping_add(next);
-        sys::call(sys::EXECVE, [program as usize, own as usize, with as usize, 0, 0]);
+        sys::syscall(
+            sys::SYS_EXECVE,
+            [program as usize, own as usize, with as usize, 0, 0, 0],
+        );
     }
     // It cannot be run; `main` says why. The daemon ends with this process.
     None
@@ -195,7 +198,7 @@ fn find(command: &[u8], environment: &Environment, arena: &mut Arena) -> Option<
 
 fn is_executable(path: *const u8, arena: &mut Arena) -> bool {
     // SAFETY: a text.
-    is_file(path, arena) && unsafe { sys::call(sys::ACCESS, [path as usize, sys::X_OK, 0, 0, 0]) } == 0
+    is_file(path, arena) && unsafe { sys::syscall(sys::SYS_ACCESS, [path as usize, sys::X_OK, 0, 0, 0, 0]) } == 0
 }
 
 fn is_file(path: *const u8, arena: &mut Arena) -> bool {
@@ -204,7 +207,7 @@ fn is_file(path: *const u8, arena: &mut Arena) -> bool {
     };
     // SAFETY: a text, and room for what the kernel writes, which has the mode there.
     unsafe {
-        sys::call(sys::STAT, [path as usize, status as usize, 0, 0, 0]) == 0
+        sys::syscall(sys::SYS_STAT, [path as usize, status as usize, 0, 0, 0, 0]) == 0
             && status.wrapping_add(MODE).cast::<u32>().read() & KIND == REGULAR
     }
 }
@@ -212,11 +215,11 @@ fn is_file(path: *const u8, arena: &mut Arena) -> bool {
 /// Whether the file itself has a shim; one of its libraries may have.
 fn is_annotated(path: *const u8, arena: &mut Arena) -> Option<bool> {
     // SAFETY: a text.
-    let fd = unsafe { sys::call(sys::OPEN, [path as usize, sys::O_CLOEXEC, 0, 0, 0]) };
+    let fd = unsafe { sys::syscall(sys::SYS_OPEN, [path as usize, sys::O_CLOEXEC, 0, 0, 0, 0]) };
     let fd = usize::try_from(fd).ok()?;
     let found = has_note(fd, arena);
     // SAFETY: no pointers.
-    unsafe { sys::call(sys::CLOSE, [fd, 0, 0, 0, 0]) };
+    unsafe { sys::syscall(sys::SYS_CLOSE, [fd, 0, 0, 0, 0, 0]) };
     Some(found.unwrap_or(false))
 }
 
@@ -241,7 +244,7 @@ fn read(fd: usize, part: note::Part, arena: &mut Arena) -> Option<&'static [u8]>
     let count = usize::try_from(part.bytes).ok().filter(|count| *count <= PART)?;
     let at = arena.bytes(count)?;
     // SAFETY: there is room for that many.
-    let got = unsafe { sys::call(sys::PREAD64, [fd, at as usize, count, part.offset as usize, 0]) };
+    let got = unsafe { sys::syscall(sys::SYS_PREAD64, [fd, at as usize, count, part.offset as usize, 0, 0]) };
     // SAFETY: the kernel has written them, and the arena gives them to nobody else.
     (got == count as isize).then(|| unsafe { &*core::ptr::slice_from_raw_parts(at, count) })
 }
@@ -251,9 +254,9 @@ fn beside_own(name: &[u8], arena: &mut Arena) -> Option<*const u8> {
     let own = arena.bytes(PATH)?;
     // SAFETY: a text, and room for that many bytes.
     let length = unsafe {
-        sys::call(
-            sys::READLINK,
-            [c"/proc/self/exe".as_ptr() as usize, own as usize, PATH, 0, 0],
+        sys::syscall(
+            sys::SYS_READLINK,
+            [c"/proc/self/exe".as_ptr() as usize, own as usize, PATH, 0, 0, 0],
         )
     };
     let length = usize::try_from(length).ok().filter(|length| *length < PATH)?;
@@ -273,7 +276,7 @@ fn greeting(mut text: Text, pid: u64) -> Option<(*const u8, *const u8)> {
     let begin = text.length();
     let mut now = [0u64; 2];
     // SAFETY: room for seconds and nanoseconds; clock 0 is that of the day.
-    unsafe { sys::call(sys::CLOCK_GETTIME, [0, &raw mut now as usize, 0, 0, 0]) };
+    unsafe { sys::syscall(sys::SYS_CLOCK_GETTIME, [0, &raw mut now as usize, 0, 0, 0, 0]) };
     text.all(b"redmagic/greet/")?;
     text.number(pid, 10)?;
     text.all(b"/")?;
