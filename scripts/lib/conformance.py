@@ -16,11 +16,14 @@ from pathlib import Path
 from benchrun import ended, read_stats
 from targets import MissingBuild, header, redmagic_path
 
+# Has every side trace end in the middle of its turn, at once.
+JOINS = {"REDMAGIC_JOINDEPTH": "1", "REDMAGIC_JOINTAIL": "0", "REDMAGIC_JOINAFTER": "0"}
+
 # Mode, environment that makes it. In `hot` whatever runs twice is recorded, as far as the
-# share of run time allows that may go into recording; in `eager` that limit is gone too.
+# share of run time allows that may go into recording, and every side trace ends at the first join; in `eager` that limit is gone too.
 MODES = {
     "default": {"REDMAGIC_AFTER": "0"},
-    "hot": {"REDMAGIC_AFTER": "0", "REDMAGIC_VERIFY": "1", "REDMAGIC_HOTLOOP": "2", "REDMAGIC_HOTEXIT": "1"},
+    "hot": {"REDMAGIC_AFTER": "0", "REDMAGIC_VERIFY": "1", "REDMAGIC_HOTLOOP": "2", "REDMAGIC_HOTEXIT": "1", **JOINS},
     "eager": {"REDMAGIC_AFTER": "0", "REDMAGIC_VERIFY": "1", "REDMAGIC_HOTLOOP": "2", "REDMAGIC_HOTEXIT": "1", "REDMAGIC_RECORDFREE": "1000000"},
     # As `eager`, but start-up leaves something to record.
     "warm": {"REDMAGIC_AFTER": "0", "REDMAGIC_VERIFY": "1", "REDMAGIC_HOTLOOP": "16", "REDMAGIC_HOTEXIT": "8", "REDMAGIC_RECORDFREE": "1000000"},

@@ -13,6 +13,7 @@ from pathlib import Path
 import cpyshells
 import marked
 from benchrun import read_stats
+from conformance import JOINS
 from terminal import Silent
 
 # Mode, environment that makes it. The first is what users have; recording is limited to some seconds where everything is recorded.
@@ -20,7 +21,7 @@ MODES = {
     "user": {"REDMAGIC_AFTER": "40"},
     "default": {"REDMAGIC_AFTER": "0"},
     "16": {"REDMAGIC_AFTER": "0", "REDMAGIC_VERIFY": "1", "REDMAGIC_HOTLOOP": "16", "REDMAGIC_HOTEXIT": "8", "REDMAGIC_RECORDFREE": "3000"},
-    "2": {"REDMAGIC_AFTER": "0", "REDMAGIC_VERIFY": "1", "REDMAGIC_HOTLOOP": "2", "REDMAGIC_HOTEXIT": "1", "REDMAGIC_RECORDFREE": "3000"},
+    "2": {"REDMAGIC_AFTER": "0", "REDMAGIC_VERIFY": "1", "REDMAGIC_HOTLOOP": "2", "REDMAGIC_HOTEXIT": "1", "REDMAGIC_RECORDFREE": "3000", **JOINS},
 }
 
 # An environment variable: a folder to save recordings in, for `redmagic replay`.

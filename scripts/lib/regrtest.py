@@ -19,11 +19,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchrun import read_stats
+from conformance import JOINS
 
 # Name, environment that makes it.
 THRESHOLDS = {
     "default": {},
-    "16": {"REDMAGIC_AFTER": "0", "REDMAGIC_HOTLOOP": "16", "REDMAGIC_HOTEXIT": "8"},
+    "16": {"REDMAGIC_AFTER": "0", "REDMAGIC_HOTLOOP": "16", "REDMAGIC_HOTEXIT": "8", **JOINS},
 }
 
 # Modules that say nothing about two builds of one interpreter, each with the reason.

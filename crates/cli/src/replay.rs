@@ -203,6 +203,7 @@ pub fn asm(recording: &Recording, passes: &[&str]) -> anyhow::Result<String> {
         restart: target,
         turn: !redmagic_opt::peel::is_short(&done.trace),
         reentry: None,
+        joins: false,
     };
     let environment = Environment {
         base: CODE,
@@ -242,6 +243,7 @@ pub fn asm(recording: &Recording, passes: &[&str]) -> anyhow::Result<String> {
         restart: near_target(targets.restart),
         turn: targets.turn,
         reentry: None,
+        joins: false,
     };
     let compiled = lower::compile(&done.trace, start, &near_targets, &near)?;
     let mut lines: HashMap<u64, Vec<u32>> = HashMap::new();

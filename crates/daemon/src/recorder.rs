@@ -582,6 +582,10 @@ impl<'a> Scene<'a> {
                 code: session.layout.code..session.layout.code + session.layout.code_bytes,
             },
         );
+        let policy = match &job.joining {
+            Some(joining) => policy.joining(joining, &job.declared),
+            None => policy,
+        };
         record(&ctx, policy)
     }
 
@@ -745,6 +749,14 @@ impl Guide for Beating<'_> {
     fn on_inst(&mut self, ip: u64, instruction: &Instruction, depth: i32) -> Flow {
         self.watched.beat();
         self.policy.on_inst(ip, instruction, depth)
+    }
+
+    fn on_jump(&mut self, ip: u64, regs: &[u64; 16]) -> Flow {
+        self.policy.on_jump(ip, regs)
+    }
+
+    fn on_return(&mut self, target: u64) -> Flow {
+        self.policy.on_return(target)
     }
 
     fn on_call(&mut self, site: &CallSite) -> CallAction {

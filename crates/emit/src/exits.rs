@@ -238,8 +238,11 @@ impl Tails<'_> {
         Ok(Exit { away, ..exit })
     }
 
-    /// The counting code of a slot.
-    fn count(
+    /// The counting code of a slot, which whoever leaves jumps through; `through` leads on in place of the target's address.
+    ///
+    /// # Errors
+    /// As [`Tails::emit`].
+    pub fn count(
         &mut self,
         asm: &mut Asm,
         (slot, count): (Datum, Label),

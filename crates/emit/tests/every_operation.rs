@@ -91,6 +91,7 @@ fn compiles(code: Opcode, ty: Type) -> Result<(), LowerError> {
         restart: target,
         turn: false,
         reentry: None,
+        joins: false,
     };
     let environment = Environment {
         base: 0x100000,

@@ -235,11 +235,12 @@ fn listing(compiled: &Compiled) -> String {
 
 /// A trace of the IR to the code that the optimised tier makes of it.
 fn lowered(input: &str) -> String {
-    let (mut start, mut text) = (Start::Exit, String::new());
+    let (mut start, mut joins, mut text) = (Start::Exit, false, String::new());
     for line in input.lines() {
         match line.trim() {
             "start anchor" => start = Start::Anchor,
             "start exit" => start = Start::Exit,
+            "joins" => joins = true,
             other => text += other,
         }
         text += "\n";
@@ -255,6 +256,7 @@ fn lowered(input: &str) -> String {
         restart: target(0x1d_0008),
         turn: false,
         reentry: None,
+        joins,
     };
     match lower::compile(&trace, start, &targets, &environment()) {
         Ok(compiled) => listing(&compiled),

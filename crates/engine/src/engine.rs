@@ -2,6 +2,7 @@
 
 mod activity;
 mod install;
+pub mod join;
 mod payoff;
 pub mod reentry;
 mod reliance;
@@ -9,6 +10,7 @@ mod waiting;
 
 pub use activity::Stays;
 pub use install::{Begun, Compilation, Draft};
+use join::{Joining, Standing};
 pub use payoff::{Mode, Passed, Progress};
 use reentry::GoesOn;
 use reliance::Reliance;
@@ -31,7 +33,7 @@ use redmagic_record::recording::Recording;
 
 use crate::cache::{CacheError, CodeCache};
 use crate::fold::Mappings;
-use crate::graph::{AnchorKey, AnchorState, Graph, Origin, Slot, TraceId};
+use crate::graph::{AnchorKey, AnchorState, Graph, JoinKey, Origin, Slot, TraceId};
 use crate::memory::SharedMemory;
 use crate::params::Params;
 use crate::policy::{Functions, Lessons, World};
@@ -90,6 +92,10 @@ pub struct Job {
     pub ip: u64,
     /// Whether it starts at the root's anchor all the same: see [`reentry`].
     pub reenters: bool,
+    /// The join at which it starts, if it does: see [`join`].
+    pub join: Option<JoinKey>,
+    /// Where it may end at one.
+    pub joining: Option<Joining>,
     /// What was declared when it was decided on, which is before anything is read. What is still declared when the trace is installed
     /// was so all the while, and is what the recording read of it, also if the target ran meanwhile.
     pub declared: Arc<Declarations>,
@@ -442,6 +448,8 @@ impl Engine {
                     root: key,
                     ip: key.return_address,
                     reenters: false,
+                    join: None,
+                    joining: None,
                     declared: Arc::clone(&self.declared),
                 });
             }
@@ -470,7 +478,7 @@ impl Engine {
         // Its counter ran out, and its thread has set it to this before it asked.
         exit.taken += u64::from(exit.armed.unsigned_abs());
         exit.armed = EXIT_AGAIN as i32;
-        let (parent, target, reenters) = (exit.trace, exit.target, exit.is_reentry());
+        let (parent, target, reenters, join) = (exit.trace, exit.target, exit.is_reentry(), exit.join);
         if exit.side.is_some() || exit.silent {
             return Decision::Run;
         }
@@ -490,12 +498,15 @@ impl Engine {
         };
         let api = self.graph.anchors.get(&key).map_or(ApiFn::BackwardsBranch, |a| a.api);
         self.wait_no_more(Who::Exit(number));
+        let origin = Origin::Side { exit: number, parent };
         Decision::Record(Job {
-            origin: Origin::Side { exit: number, parent },
+            origin,
             api,
             root: key,
             ip: target,
             reenters,
+            join,
+            joining: self.joining(origin, key).filter(|_| !reenters),
             declared: Arc::clone(&self.declared),
         })
     }
@@ -556,7 +567,7 @@ impl Engine {
             Ok(recording) => {
                 self.counts.instructions += recording.steps.len() as u64;
                 match self.goes_on(job, recording) {
-                    GoesOn::Surely => match self.prepare(job, recording, learnt) {
+                    GoesOn::Surely => match self.prepare(job, recording, lessons.join, learnt) {
                         Ok(draft) => return Begun::Draft(Box::new(draft)),
                         Err(reason) => reason,
                     },
@@ -614,8 +625,12 @@ impl Engine {
                 state.last_abort = Some(reason);
                 state.aborts += u64::from(counts);
                 let aborts = state.aborts;
+                let join = state.join;
                 if aborts >= self.params.maxtries {
                     self.silence(exit);
+                    if let Some(key) = join {
+                        self.give_up_join(&key);
+                    }
                 } else {
                     self.set_exit_counter(exit, self.hot_exit(aborts));
                 }
@@ -675,5 +690,9 @@ impl World for std::sync::Mutex<Engine> {
     fn left(&self, key: AnchorKey) -> u64 {
         let times = |engine: &Engine| engine.graph.anchors.get(&key)?.reasons.get(&Abort::LoopLeft).copied();
         self.lock().ok().and_then(|engine| times(&engine)).unwrap_or(0)
+    }
+
+    fn join(&self, key: &JoinKey) -> Standing {
+        self.lock().map_or(Standing::Hopeless, |engine| engine.join(key))
     }
 }

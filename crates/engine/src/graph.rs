@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use redmagic_emit::exits::Handover;
+use redmagic_ir::Reg;
 use redmagic_opt::graft;
 use redmagic_proto::ApiFn;
 use redmagic_record::abort::Abort;
@@ -28,6 +29,30 @@ pub struct AnchorKey {
     pub id: u64,
     /// The return address of the call.
     pub return_address: u64,
+}
+
+/// What names a join: see [`join`](crate::engine::join).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct JoinKey {
+    /// The anchor of the tree.
+    pub root: AnchorKey,
+    /// Where the original code goes on.
+    pub ip: u64,
+    /// The register that holds the interpreter's program counter.
+    pub counter: Reg,
+    /// What it holds.
+    pub pc: u64,
+}
+
+/// A join.
+#[derive(Debug, Default, Clone)]
+pub struct Join {
+    /// The trace that begins there.
+    pub trace: Option<TraceId>,
+    /// The exits that lead there.
+    pub exits: Vec<u32>,
+    /// Whether there will be no trace.
+    pub hopeless: bool,
 }
 
 /// Index of a trace in [`Graph::traces`].
@@ -167,6 +192,8 @@ pub struct Trace {
     /// Whether it takes the values of its parent over where they are, if it is a side trace: then the word of the exit's
     /// [handover](ExitState::handover) leads to it, and not the exit's slot.
     pub grafted: bool,
+    /// Of a root: the registers that held its id at its start.
+    pub counters: Vec<Reg>,
     /// How it was compiled.
     pub notes: Notes,
     /// What side traces that go on from its exits are made from; only optimised traces have it.
@@ -197,6 +224,8 @@ pub struct ExitState {
     pub stub: u64,
     /// What is there when nothing is counted: `target`, or for a re-entry what leads to the anchor's trace.
     pub away: u64,
+    /// The join that it leads to, if it is an end that does.
+    pub join: Option<JoinKey>,
     /// Turns in a row that went the same way, of those that were looked at, and which way.
     pub alike: (u32, u64),
     /// Recordings from it that were aborted.
@@ -248,6 +277,8 @@ pub fn path(steps: &[Step]) -> u64 {
 pub struct Graph {
     /// Anchors by key.
     pub anchors: HashMap<AnchorKey, Anchor>,
+    /// Joins by key.
+    pub joins: HashMap<JoinKey, Join>,
     /// Traces by id.
     pub traces: Vec<Trace>,
     /// Exits by number.
@@ -281,6 +312,12 @@ impl Graph {
         let last = self.traces.iter().filter_map(|trace| trace.exits.clone().last());
         last.map(|number| &self.exits[number as usize])
             .filter(|exit| exit.is_reentry())
+    }
+
+    /// Whether a trace ends at a join: its last exit does.
+    pub fn leads_to_join(&self, id: TraceId) -> bool {
+        let last = self.traces[id as usize].exits.clone().last();
+        last.is_some_and(|number| self.exits[number as usize].join.is_some())
     }
 
     /// Traces that were not dropped.

@@ -87,6 +87,13 @@ params! {
     /// Whether an optimised side trace takes over the values of its parent where they are (1), or begins with the machine
     /// state of the original code (0).
     graft: "REDMAGIC_GRAFT" = 1 in 0 ..= 1;
+    /// From which side trace on, counted from the root, a side trace may end in the middle of its turn, in a trace that it shares with
+    /// others. 0: never.
+    joindepth: "REDMAGIC_JOINDEPTH" = 2 in 0 ..= 100;
+    /// Fewest instructions of a turn behind an exit for that.
+    jointail: "REDMAGIC_JOINTAIL" = 400 in 0 ..= 1_000_000;
+    /// Instructions of a side trace before it ends where nobody else has.
+    joinafter: "REDMAGIC_JOINAFTER" = 60 in 0 ..= 1_000_000;
     /// Turns of an optimised loop before it loads everything anew.
     turns: "REDMAGIC_TURNS" = 1024 in 1 ..= 1024;
     /// Most copies of the body of a short loop that the program stays in.

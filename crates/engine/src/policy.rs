@@ -27,12 +27,15 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use iced_x86::{FlowControl, Instruction};
+use redmagic_ir::Reg;
 use redmagic_proto::ApiFn;
 use redmagic_record::abort::Abort;
 use redmagic_record::guide::{CallAction, CallSite, Flow, Guide, ShimAction, ShimCallSite};
 
-use crate::graph::AnchorKey;
+use crate::engine::join::{Joining, Standing};
+use crate::graph::{AnchorKey, JoinKey};
 use crate::params::Params;
+use crate::registry::Declarations;
 
 /// What the policy must know of the rest of the graph.
 pub trait World {
@@ -42,6 +45,8 @@ pub trait World {
     fn hopeless(&self, key: AnchorKey) -> bool;
     /// Recordings of a loop that ended because it was left.
     fn left(&self, key: AnchorKey) -> u64;
+    /// How it stands with a join.
+    fn join(&self, key: &JoinKey) -> Standing;
 }
 
 /// How often a recording that leaves its loop is given up for that reason. A loop that is left each time is recorded with
@@ -107,6 +112,9 @@ pub const CALLED_BY_TRACE: u32 = 1;
 /// The same: the activation returns, and the loop is one that goes on in inner ones.
 pub const ACTIVATION_LEFT: u32 = 2;
 
+/// The same: a join ([`crate::engine::join`]).
+pub const JOINS: u32 = 3;
+
 /// The policy of one recording.
 pub struct Policy<'a, W: World> {
     params: &'a Params,
@@ -115,6 +123,8 @@ pub struct Policy<'a, W: World> {
     start: Option<AnchorKey>,
     root_api: ApiFn,
     root: AnchorKey,
+    /// Where it may end at a join.
+    joining: Option<(&'a Joining, &'a Declarations)>,
     places: Places<'a>,
     /// Entry addresses of the calls that are being followed, outermost first; those above
     /// `left` belong to callers that the recording has returned into.
@@ -151,6 +161,8 @@ pub struct Lessons {
     pub nesting: Vec<(AnchorKey, u64)>,
     /// The anchors that were passed, and after how many instructions.
     pub passed: Vec<(u64, AnchorKey)>,
+    /// The join at which it ended.
+    pub join: Option<JoinKey>,
 }
 
 impl Lessons {
@@ -182,6 +194,7 @@ impl<'a, W: World> Policy<'a, W> {
             start,
             root_api,
             root,
+            joining: None,
             places,
             stack: Vec::new(),
             depth: 0,
@@ -194,6 +207,13 @@ impl<'a, W: World> Policy<'a, W> {
             instructions: 0,
             lessons: Lessons::default(),
         }
+    }
+
+    /// May end at a join.
+    #[must_use]
+    pub fn joining(mut self, joining: &'a Joining, declared: &'a Declarations) -> Self {
+        self.joining = Some((joining, declared));
+        self
     }
 
     /// How many followed calls are open at a depth.
@@ -335,6 +355,32 @@ impl<W: World> Guide for Policy<'_, W> {
             }
         }
         Flow::Continue
+    }
+
+    fn on_jump(&mut self, ip: u64, regs: &[u64; 16]) -> Flow {
+        let Some((joining, declared)) = self.joining else {
+            return Flow::Continue;
+        };
+        if self.frames != 0 || self.merges != 0 {
+            return Flow::Continue;
+        }
+        let points = |reg: &&Reg| declared.constant_at(regs[reg.index()]).is_some();
+        let Some(counter) = joining.registers.iter().find(points) else {
+            return Flow::Continue;
+        };
+        let key = JoinKey {
+            root: joining.root,
+            ip,
+            counter: *counter,
+            pc: regs[counter.index()],
+        };
+        match self.world.join(&key) {
+            Standing::Hopeless => return Flow::Continue,
+            Standing::New if self.instructions < joining.after => return Flow::Continue,
+            Standing::New | Standing::Shared => {}
+        }
+        self.lessons.join = Some(key);
+        Flow::End(JOINS)
     }
 
     fn on_return(&mut self, target: u64) -> Flow {

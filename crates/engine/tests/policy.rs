@@ -7,9 +7,13 @@ use std::collections::{HashMap, HashSet};
 use common::{TEXT, key};
 use iced_x86::{Decoder, DecoderOptions};
 use redmagic_engine::Params;
-use redmagic_engine::graph::{AnchorKey, Origin};
-use redmagic_engine::policy::{ACTIVATION_LEFT, CALLED_BY_TRACE, Functions, Places, Policy, World};
+use redmagic_engine::engine::join::{Joining, Standing};
+use redmagic_engine::graph::{AnchorKey, JoinKey, Origin};
+use redmagic_engine::policy::{ACTIVATION_LEFT, CALLED_BY_TRACE, Functions, JOINS, Places, Policy, World};
+use redmagic_engine::registry::Declarations;
+use redmagic_ir::Reg;
 use redmagic_proto::ApiFn;
+use redmagic_proto::registry::KIND_CONSTANT_MEMORY;
 use redmagic_record::abort::Abort;
 use redmagic_record::guide::{CallAction, CallSite, Flow, Guide, ShimAction, ShimCallSite};
 use redmagic_record::recording::Api;
@@ -19,6 +23,7 @@ struct Known {
     compiled: HashSet<AnchorKey>,
     hopeless: HashSet<AnchorKey>,
     left: u64,
+    join: Option<Standing>,
 }
 
 impl World for Known {
@@ -30,6 +35,9 @@ impl World for Known {
     }
     fn left(&self, _: AnchorKey) -> u64 {
         self.left
+    }
+    fn join(&self, _: &JoinKey) -> Standing {
+        self.join.unwrap_or(Standing::New)
     }
 }
 
@@ -534,4 +542,85 @@ fn where_activations_nest_a_trace_ends_with_its_own() {
         Flow::End(CALLED_BY_TRACE)
     );
     assert_eq!(returns(&Case::new(), 1000, native), Flow::Continue);
+}
+
+/// What is said where an indirect jump has led to, after so many instructions, with this in rbx; and the join that was noted.
+fn jumps(case: &Case, instructions: u64, rbx: u64) -> (Flow, Option<JoinKey>) {
+    let joining = Joining {
+        root: key(1),
+        registers: vec![Reg::RBP, Reg::RBX],
+        after: 60,
+    };
+    let mut declared = Declarations::default();
+    declared.add(KIND_CONSTANT_MEMORY, 0x7000, 64, 1);
+    let mut policy = case.policy().joining(&joining, &declared);
+    let nop = Decoder::with_ip(64, &[0x90], TEXT, DecoderOptions::NONE).decode();
+    for _ in 0..instructions {
+        assert_eq!(policy.on_inst(TEXT, &nop, 0), Flow::Continue);
+    }
+    let mut regs = [0; 16];
+    regs[3] = rbx;
+    let flow = policy.on_jump(TEXT + 0x40, &regs);
+    (flow, policy.lessons.join)
+}
+
+#[test]
+fn a_side_trace_ends_at_a_join() {
+    let mut case = Case::new();
+    let found = JoinKey {
+        root: key(1),
+        ip: TEXT + 0x40,
+        counter: Reg::RBX,
+        pc: 0x7008,
+    };
+    let ends = (Flow::End(JOINS), Some(found));
+    let goes_on = (Flow::Continue, None);
+    assert_eq!(jumps(&case, 60, found.pc), ends);
+    assert_eq!(jumps(&case, 59, found.pc), goes_on, "too early for a new one");
+    assert_eq!(
+        jumps(&case, 60, 0x9000),
+        goes_on,
+        "no program counter in constant memory"
+    );
+    case.world.join = Some(Standing::Shared);
+    assert_eq!(jumps(&case, 1, found.pc), ends);
+    case.world.join = Some(Standing::Hopeless);
+    assert_eq!(jumps(&case, 60, found.pc), goes_on);
+    let declared = Declarations::default();
+    let joining = Joining {
+        root: key(1),
+        registers: vec![Reg::RBX],
+        after: 0,
+    };
+    let mut policy = case.policy();
+    assert_eq!(policy.on_jump(TEXT, &[0x7008; 16]), Flow::Continue, "it may not");
+    policy = policy.joining(&joining, &declared);
+    assert_eq!(
+        policy.on_jump(TEXT, &[0x7008; 16]),
+        Flow::Continue,
+        "nothing is declared"
+    );
+}
+
+#[test]
+fn no_join_lies_in_a_frame_that_a_trace_cannot_leave_or_in_a_merge_block() {
+    let mut case = Case::new();
+    case.world.join = Some(Standing::Shared);
+    let joining = Joining {
+        root: key(1),
+        registers: vec![Reg::RBX],
+        after: 0,
+    };
+    let mut declared = Declarations::default();
+    declared.add(KIND_CONSTANT_MEMORY, 0x7000, 64, 1);
+    let mut policy = case.policy().joining(&joining, &declared);
+    for (begin, end) in [
+        (ApiFn::BeginBranchableFrame, ApiFn::EndBranchableFrame),
+        (ApiFn::BeginMergeBlock, ApiFn::EndMergeBlock),
+    ] {
+        policy.on_shim_call(&shim(begin, 0));
+        assert_eq!(policy.on_jump(TEXT, &[0x7008; 16]), Flow::Continue);
+        policy.on_shim_call(&shim(end, 0));
+        assert_eq!(policy.on_jump(TEXT, &[0x7008; 16]), Flow::End(JOINS));
+    }
 }

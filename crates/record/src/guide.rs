@@ -102,6 +102,11 @@ pub trait Guide {
         Flow::Continue
     }
 
+    /// After each indirect jump within a function, to `ip`, with what the general registers hold then, in the order of their encoding.
+    fn on_jump(&mut self, _ip: u64, _regs: &[u64; 16]) -> Flow {
+        Flow::Continue
+    }
+
     /// Before each return from the first frame or a caller of it, to `target`.
     fn on_return(&mut self, _target: u64) -> Flow {
         Flow::Continue

@@ -268,3 +268,49 @@ fn a_call_that_returns_to_the_wrong_frame_is_noticed() {
     let (steps, _) = run(call_it as *const (), [f, 0, 0], &mut guide);
     assert_eq!(steps.unwrap_err(), Abort::CallEscaped);
 }
+
+/// Two indirect jumps, one direct one in front of them, and a tail call through a register.
+#[unsafe(naked)]
+extern "C" fn jumps() {
+    std::arch::naked_asm!(
+        "push rbx",
+        "mov ebx, 2",
+        "jmp 2f",
+        "2: mov ebx, 1",
+        "lea rax, [rip + 3f]",
+        "jmp rax",
+        "ud2",
+        "3: mov ebx, 2",
+        "lea rax, [rip + 4f]",
+        "jmp rax",
+        "ud2",
+        "4: pop rbx",
+        "ret",
+    )
+}
+
+#[test]
+fn a_guide_can_end_a_recording_behind_an_indirect_jump() {
+    for (with, steps) in [(1, 6), (2, 9)] {
+        let words = shared_words();
+        let child = spinning_child(words, || {});
+        let mut thread = stop(child.pid);
+        send_into(&mut thread, jumps as *const () as u64, [0; 3]);
+        let mut guide = Table {
+            jumps_with: Some(with),
+            ..Table::default()
+        };
+        let recording = record_with(thread, &mut guide, &no_api, &Limits::default())
+            .result
+            .expect("recorded");
+        check(&recording);
+        assert_eq!(recording.steps.len(), steps);
+        let End::Stopped { ip, reason: 79 } = recording.end else {
+            panic!("{:?}", recording.end)
+        };
+        let Some(Step::Inst(jump)) = recording.steps.last() else {
+            panic!("no jump")
+        };
+        assert_eq!(jump.next_ip, ip, "it goes on where the jump led to");
+    }
+}

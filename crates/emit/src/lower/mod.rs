@@ -79,6 +79,8 @@ pub struct Targets {
     pub turn: bool,
     /// For a [`End::Link`] that is an exit as well ([`Tails::reentry`]): where the original code goes on behind the anchor.
     pub reentry: Option<u64>,
+    /// Whether an [`End::Exit`] is jumped to straight, through its slot: it leads to another trace as a rule.
+    pub joins: bool,
 }
 
 /// Why a trace cannot be lowered. It can still be copied.
@@ -248,7 +250,7 @@ struct Lower<'a> {
     /// The word through which the loop goes back.
     turn: Option<Datum>,
     /// The slot of the end, and the code that counts how often it is reached.
-    reentry: Option<(Datum, Label)>,
+    last: Option<(Datum, Label)>,
     /// The exit of the last guard, while nothing has been emitted after it.
     last_guard: Option<(u8, Label)>,
     /// Divisions that an earlier operation has made, too.
@@ -315,7 +317,7 @@ impl<'a> Lower<'a> {
             at: 0,
             deaths: Deaths::of(plan),
             turn: None,
-            reentry: None,
+            last: None,
             last_guard: None,
             divided: vec![false; plan.trace.ops.len()],
             seen: vec![false; plan.ids],
@@ -464,6 +466,11 @@ impl<'a> Lower<'a> {
     fn end(&mut self) -> Result<(), LowerError> {
         let end = self.plan.end() as usize - 1;
         match &self.trace.end {
+            End::Exit { snapshot } if self.targets.joins => {
+                self.leave_now(snapshot)?;
+                self.last = Some(jmp_through_slot(&mut self.asm)?);
+                Ok(())
+            }
             End::Exit { snapshot } => {
                 let label = self.exit(end, snapshot, snapshot.pc)?;
                 self.asm.jmp(label);
@@ -479,7 +486,7 @@ impl<'a> Lower<'a> {
             }
             End::Link { snapshot, .. } if self.targets.reentry.is_some() => {
                 self.leave_now(snapshot)?;
-                self.reentry = Some(jmp_through_slot(&mut self.asm)?);
+                self.last = Some(jmp_through_slot(&mut self.asm)?);
                 Ok(())
             }
             End::Repeat { snapshot } | End::Link { snapshot, .. } => {
@@ -514,8 +521,13 @@ impl<'a> Lower<'a> {
                 Via::Restart => self.asm.jmp_through(self.targets.restart.slot)?,
             }
         }
-        if let (Some(slot), Some(target)) = (self.reentry, self.targets.reentry) {
-            exits.push(tails.reentry(&mut self.asm, slot, target, self.targets.end.slot, self.plan.end() - 1)?);
+        if let Some(slot) = self.last {
+            let step = self.plan.end() - 1;
+            exits.push(match (&self.trace.end, self.targets.reentry) {
+                (End::Exit { snapshot }, _) => tails.count(&mut self.asm, slot, snapshot.pc, step, None)?,
+                (_, Some(target)) => tails.reentry(&mut self.asm, slot, target, self.targets.end.slot, step)?,
+                _ => unreachable!("set by what is above only"),
+            });
         }
         Ok(exits)
     }

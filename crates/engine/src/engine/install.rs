@@ -15,11 +15,11 @@ use redmagic_record::abort::Abort;
 use redmagic_record::recording::{Anchor, ConstantBlock, End, Recording, Step};
 
 use super::activity::Activity;
-use super::{Engine, Finished, Job};
+use super::{Engine, Finished, Job, join};
 use crate::cache::{CacheError, Room, Space};
 use crate::fold::{self, Facts, Mappings};
 use crate::graph::{
-    self, AnchorKey, AnchorState, ExitState, HandoverState, Link, Origin, Parent, Place, Slot, Trace, TraceId,
+    self, AnchorKey, AnchorState, ExitState, HandoverState, JoinKey, Link, Origin, Parent, Place, Slot, Trace, TraceId,
 };
 use crate::notes::{self, Notes, Purpose, Stretch};
 use crate::params::Params;
@@ -60,6 +60,8 @@ pub struct Draft {
     environment: Environment,
     /// Where the original code goes on behind the anchor that it leads to, if its end is to be a re-entry.
     reentry: Option<u64>,
+    /// The join that it leads to.
+    join: Option<JoinKey>,
     /// For a side trace: where it can go on.
     graft: Option<(Arc<Parent>, Arc<HandoverState>)>,
 }
@@ -98,8 +100,15 @@ impl Compilation {
 
 impl Engine {
     /// What a draft needs.
-    pub(super) fn prepare(&mut self, job: &Job, recording: &Recording, learnt: bool) -> Result<Draft, Abort> {
-        self.draft(job, recording, learnt).map_err(|error| self.reason(error))
+    pub(super) fn prepare(
+        &mut self,
+        job: &Job,
+        recording: &Recording,
+        join: Option<JoinKey>,
+        learnt: bool,
+    ) -> Result<Draft, Abort> {
+        let draft = self.draft(job, recording, learnt).map(|draft| Draft { join, ..draft });
+        draft.map_err(|error| self.reason(error))
     }
 
     fn reason(&mut self, error: InstallError) -> Abort {
@@ -150,8 +159,9 @@ impl Engine {
             params: self.params.clone(),
             space: self.cache.space(),
             reentry: self.reentry(job, link, recording),
+            join: None,
             graft: match job.origin {
-                Origin::Side { exit, parent } if self.params.graft != 0 => {
+                Origin::Side { exit, parent } if self.params.graft != 0 && job.join.is_none() => {
                     let parent = self.graph.traces[parent as usize].parent.clone();
                     parent.zip(self.graph.exits[exit as usize].handover.clone())
                 }
@@ -171,8 +181,11 @@ impl Engine {
     /// How many side traces lie between a trace that starts somewhere and its root, itself included.
     pub(super) fn depth(&self, mut origin: Origin) -> u64 {
         let mut depth = 0;
-        while let Origin::Side { parent, .. } = origin {
+        while let Origin::Side { exit, parent } = origin {
             depth += 1;
+            if self.graph.exits[exit as usize].join.is_some() {
+                break;
+            }
             origin = self.graph.traces[parent as usize].origin;
         }
         depth
@@ -287,8 +300,18 @@ impl Engine {
         }
         // Each side trace of a side trace must be twice as hot: paths multiply, and the later ones are taken less often.
         let armed = self.hot_exit(self.depth(job.origin));
+        let join = draft.join.filter(|_| code.joins);
+        let last = compiled.exits.last().map(|exit| exit.number);
+        let join_of = |number: u32| join.filter(|_| last == Some(number));
+        let armed = |number: u32| {
+            if join_of(number).is_some() {
+                join::HOT.min(armed)
+            } else {
+                armed
+            }
+        };
         for exit in &compiled.exits {
-            self.set_exit_counter(exit.number, armed);
+            self.set_exit_counter(exit.number, armed(exit.number));
         }
         self.cache.install(room, &compiled.code, compiled.hot, &compiled.data);
         self.graph.exits.extend(compiled.exits.iter().map(|exit| ExitState {
@@ -297,6 +320,7 @@ impl Engine {
             slot: room.data + u64::from(exit.slot.0) * 8,
             stub: compiled.data[exit.slot.0 as usize],
             away: exit.away,
+            join: join_of(exit.number),
             alike: (0, 0),
             handover: exit.handover.as_ref().map(|found| {
                 Arc::new(HandoverState {
@@ -307,7 +331,7 @@ impl Engine {
             }),
             aborts: 0,
             last_abort: None,
-            armed,
+            armed: armed(exit.number),
             taken: 0,
             side: None,
             silent: false,
@@ -329,6 +353,13 @@ impl Engine {
             side_traces: 0,
             grafted: code.grafted,
             parent: code.parent.map(Arc::new),
+            counters: match job.origin {
+                Origin::Root(key) => optimise::entry_registers(recording, key.id)
+                    .into_iter()
+                    .map(|(reg, _)| reg)
+                    .collect(),
+                Origin::Side { .. } => Vec::new(),
+            },
             notes: code.notes,
         });
         self.rely(id, code.relied_on);
@@ -340,6 +371,10 @@ impl Engine {
                 self.graph.exits[exit as usize].side = Some(id);
                 self.graph.traces[root as usize].side_traces += 1;
             }
+        }
+        self.join_made(job, id);
+        if let (Some(key), Some(last)) = (join, last) {
+            self.lead_from(last, key);
         }
         if let Some(key) = job.anchor() {
             let turn = compiled.turn.map(|turn| {
@@ -416,6 +451,8 @@ impl Draft {
             root,
             ip,
             reenters: false,
+            join: None,
+            joining: None,
             declared: Arc::new(declared),
         };
         let draft = Draft {
@@ -448,6 +485,7 @@ impl Draft {
                 thread: ThreadOffsets::default(),
             },
             reentry: None,
+            join: None,
             graft: None,
         };
         (job, draft)
@@ -586,6 +624,7 @@ impl Draft {
             // Where the body is several turns, going back once is not one turn.
             turn: place.unroll == 1 && !redmagic_opt::peel::is_short(&trace),
             reentry: self.reentry,
+            joins: self.join.is_some(),
         };
         let start = start_of(job);
         let (room, compiled) = self.place(
@@ -605,6 +644,7 @@ impl Draft {
             notes,
             relied_on: optimised.relied_on,
             grafted: place.graft.is_some(),
+            joins: self.join.is_some(),
             parent: Some(Parent {
                 shared: compiled.shared.clone(),
                 frame: compiled.frame,
@@ -660,6 +700,7 @@ impl Draft {
             notes,
             relied_on,
             grafted: false,
+            joins: false,
             parent: None,
         })
     }
@@ -686,6 +727,9 @@ impl Draft {
 
     /// The registers that hold the id of a root's anchor at its entry, if the id lies in constant memory.
     fn entry(&self, job: &Job, recording: &Recording) -> Vec<(Reg, u64)> {
+        if let Some(join) = job.join {
+            return vec![(join.counter, join.pc)];
+        }
         match job.anchor() {
             Some(key) if self.declared.constant_at(key.id).is_some() => optimise::entry_registers(recording, key.id),
             _ => Vec::new(),
@@ -722,6 +766,8 @@ struct Code {
     relied_on: BTreeSet<Relied>,
     /// Whether it goes on where its parent is left, before the exit's stub.
     grafted: bool,
+    /// Whether its last exit leads to a join.
+    joins: bool,
     parent: Option<Parent>,
 }
 

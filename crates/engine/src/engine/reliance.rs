@@ -26,7 +26,7 @@ use redmagic_opt::Relied;
 
 use super::Engine;
 use crate::cache::CacheError;
-use crate::graph::{AnchorState, Origin, TraceId};
+use crate::graph::{AnchorState, JoinKey, Origin, TraceId};
 use crate::registry::{ConstantRange, Declarations};
 
 /// Largest block that is compared: one that ends and comes back is small, or the program does something else with it.
@@ -141,6 +141,9 @@ impl Engine {
         if let Origin::Root(key) = self.graph.traces[id as usize].origin {
             reliance.add_block_at(&self.declared, key.id);
         }
+        if let Some(join) = self.begins_at(id) {
+            reliance.add_block_at(&self.declared, join.pc);
+        }
         for word in &words {
             reliance.add_block_at(&self.declared, word.address);
         }
@@ -249,7 +252,10 @@ impl Engine {
         // What goes on from a trace was made after it.
         for id in self.reliances.keys() {
             let goes_on = match self.graph.traces[*id as usize].origin {
-                Origin::Side { parent, .. } => all.contains(&parent),
+                // At a join it takes nothing over.
+                Origin::Side { exit, parent } => {
+                    self.graph.exits[exit as usize].join.is_none() && all.contains(&parent)
+                }
                 Origin::Root(_) => false,
             };
             if goes_on || these(*id) {
@@ -286,6 +292,14 @@ impl Engine {
         }
     }
 
+    /// The join that a trace begins at.
+    fn begins_at(&self, id: TraceId) -> Option<JoinKey> {
+        match self.graph.traces[id as usize].origin {
+            Origin::Side { exit, .. } => self.graph.exits[exit as usize].join,
+            Origin::Root(_) => None,
+        }
+    }
+
     /// The word that leads to a side trace from an exit, and what it holds without one.
     fn word_of(&self, exit: u32, grafted: bool) -> (u64, u64) {
         let exit = &self.graph.exits[exit as usize];
@@ -309,6 +323,9 @@ impl Engine {
                 }
             }
             Origin::Side { exit, .. } if self.graph.exits[exit as usize].is_reentry() => self.lead_to_reentry(id),
+            Origin::Side { exit, .. } if let Some(key) = self.graph.exits[exit as usize].join => {
+                self.lead_to_join(&key)
+            }
             Origin::Side { exit, .. } => {
                 let (slot, stub) = self.word_of(exit, trace.grafted);
                 let there = if self.is_out(id) { stub } else { trace.body };
@@ -345,6 +362,9 @@ impl Engine {
                 self.set_hotness(key.id, self.hot_loop(0));
             }
             Origin::Side { exit, parent } => {
+                if let Some(key) = self.begins_at(id) {
+                    self.join_dropped(&key);
+                }
                 self.graph.exits[exit as usize].side = None;
                 self.graph.exits[exit as usize].aborts = 0;
                 self.graph.traces[root as usize].side_traces -= dropped.len() as u64;

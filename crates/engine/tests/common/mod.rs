@@ -156,7 +156,9 @@ impl World {
     }
 }
 
-pub fn key(n: u64) -> AnchorKey {
+pub const KEY_1: AnchorKey = key(1);
+
+pub const fn key(n: u64) -> AnchorKey {
     AnchorKey {
         id: 0x7000 + n * 8,
         return_address: TEXT + 0x105,

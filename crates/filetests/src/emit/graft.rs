@@ -235,6 +235,7 @@ impl Tester {
             restart: target(machine::RESTART_SLOT),
             turn: true,
             reentry: None,
+            joins: false,
         };
         let environment = Environment {
             base: CODE + number * ROOM,

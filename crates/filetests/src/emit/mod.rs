@@ -402,6 +402,8 @@ fn compiled(trace: &Trace, case: &Case) -> Result<redmagic_emit::copy::Compiled,
         restart: target(machine::RESTART_SLOT),
         turn: true,
         reentry: None,
+        // Both ways out.
+        joins: trace.ops.len().is_multiple_of(2),
     };
     compile(trace, start, &targets, &environment())
 }

@@ -60,6 +60,7 @@ pub fn graft(input: &str) -> String {
         restart: target,
         turn: false,
         reentry: None,
+        joins: false,
     };
     let environment = Environment {
         base: 0x5000_0000,

@@ -1,6 +1,6 @@
 //! Calls: inlined, residual, of the C API, and disabled regions.
 
-use iced_x86::{Instruction, OpKind};
+use iced_x86::{FlowControl, Instruction, OpKind};
 
 use super::{Fetched, Machine, Recorder, ToApi, inst};
 use crate::abort::Abort;
@@ -45,7 +45,7 @@ impl<M: Machine> Recorder<'_, M> {
             let leaves = self.is_own(ip) && !in_own_image;
             if through_stub || !(leaves || self.guide.is_call_target(resolved.address)) {
                 self.plain(fetched)?;
-                return Ok(None);
+                return self.after_jump(instruction);
             }
         }
         let (return_address, rsp) = if jump {
@@ -91,6 +91,20 @@ impl<M: Machine> Recorder<'_, M> {
             CallAction::Abort(reason) => return Err(reason.into()),
         }
         Ok(None)
+    }
+
+    /// Asks about what an indirect jump has led to.
+    fn after_jump(&mut self, instruction: &Instruction) -> Result<Option<End>, M::Error> {
+        if instruction.flow_control() != FlowControl::IndirectBranch {
+            return Ok(None);
+        }
+        let regs = self.machine.regs();
+        let ip = regs.rip;
+        match self.guide.on_jump(ip, &regs.array()) {
+            Flow::Continue => Ok(None),
+            Flow::End(reason) => Ok(Some(End::Stopped { ip, reason })),
+            Flow::Abort(reason) => Err(reason.into()),
+        }
     }
 
     /// Asks about the instruction at `ip`, which returns to `target` or jumps to what does.

@@ -79,6 +79,8 @@ pub struct Table {
     pub depths: Vec<i32>,
     /// A return to this address, from the first frame, ends the recording.
     pub returns_to: Option<u64>,
+    /// An indirect jump with this in rbx ends the recording.
+    pub jumps_with: Option<u64>,
     /// Called before each instruction with the number of those before it.
     pub hook: Option<Box<dyn FnMut(usize)>>,
 }
@@ -99,6 +101,14 @@ impl Guide for Table {
     fn on_return(&mut self, target: u64) -> Flow {
         if self.returns_to == Some(target) {
             Flow::End(78)
+        } else {
+            Flow::Continue
+        }
+    }
+
+    fn on_jump(&mut self, _: u64, regs: &[u64; 16]) -> Flow {
+        if self.jumps_with == Some(regs[3]) {
+            Flow::End(79)
         } else {
             Flow::Continue
         }
@@ -137,6 +147,7 @@ impl Table {
             calls: self.calls.clone(),
             shim: self.shim.clone(),
             returns_to: self.returns_to,
+            jumps_with: self.jumps_with,
             ..Table::default()
         }
     }
