@@ -16,6 +16,7 @@ numbers! {
     SYS_OPEN = 2,
     SYS_CLOSE = 3,
     SYS_STAT = 4,
+    SYS_POLL = 7,
     SYS_MMAP = 9,
     SYS_MUNMAP = 11,
     SYS_RT_SIGACTION = 13,
@@ -28,6 +29,8 @@ numbers! {
     SYS_GETPID = 39,
     SYS_SOCKET = 41,
     SYS_CONNECT = 42,
+    SYS_BIND = 49,
+    SYS_LISTEN = 50,
     SYS_SENDTO = 44,
     SYS_RECVMSG = 47,
     SYS_SETSOCKOPT = 54,
@@ -46,6 +49,7 @@ numbers! {
     SYS_FUTEX = 202,
     SYS_CLOCK_GETTIME = 228,
     SYS_TGKILL = 234,
+    SYS_PIDFD_OPEN = 434,
     SYS_CLOSE_RANGE = 436,
 }
 

@@ -1,6 +1,7 @@
 /*
  * started [ARGUMENT...]: says what it finds when it starts, one thing a line, so that it can be compared with how
- * others have started it. With SPIN as its first argument it then runs for some 100 ms.
+ * others have started it. With SPIN as its first argument it then runs for some 100 ms; with FORK it says whether a child that it
+ * makes at once is attached to.
  */
 #include "vm.h"
 #include <errno.h>
@@ -48,5 +49,14 @@ int main(int argc, char **argv) {
   fflush(stdout);
   if (argc > 1 && strcmp(argv[1], "SPIN") == 0)
     printf("result %lu\n", (unsigned long)vm_run(vm_argument(argc, argv, 2, 3000000), 1, NULL, NULL));
+  if (argc > 1 && strcmp(argv[1], "FORK") == 0) {
+    if (fork() == 0) {
+      printf("attached %d\n", redmagic_attached() ? 1 : 0);
+      fflush(stdout);
+      _exit(0);
+    }
+    while (wait(NULL) < 0 && errno == EINTR)
+      ;
+  }
   return 7;
 }

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 pub use redmagic_start::beside::READY_FD;
 use redmagic_start::beside::{Plan, STACK};
+pub use redmagic_start::need::LISTENING_FD;
 
 /// How long a daemon may take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -81,6 +82,7 @@ fn spawn(arguments: &[std::ffi::OsString], hears: bool) -> anyhow::Result<(std::
         ready: writer.as_raw_fd(),
         stacks: [stack(), stack()],
         waits: hears,
+        need: std::ptr::null(),
         daemon: 0,
     }));
     // SAFETY: all that the plan leads to is leaked, but the environment, which is the list that the kernel has made: setting a

@@ -158,7 +158,7 @@ impl Server {
         let (notifier, settings) = (self.notifier.clone(), self.settings.clone());
         self.after = Some(after);
         let spawned = std::thread::Builder::new().name("later".into()).spawn(move || {
-            let mut wanted = used(pid).unwrap_or_default() + after;
+            let mut wanted = after;
             // Half-way: a program that is over by then should not share its processors with this.
             if !wait_for(pid, wanted - after / 2) {
                 return;

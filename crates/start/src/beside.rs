@@ -3,6 +3,7 @@
 //! The daemon is made by a child that is gone at once, so that it is nobody's child, in a session of its own, and Ctrl-C
 //! reaches only the program. No page table is copied: all three share this process's memory until each calls exec, as by vfork.
 
+use crate::need::{Need, Needed};
 use crate::sys;
 
 /// The number of the descriptor on which a daemon says that it is ready.
@@ -28,6 +29,8 @@ pub struct Plan {
     /// Whether the caller goes on only when the daemon has memory of its own. Else it goes on while the kernel still loads the daemon, a
     /// quarter of what starting it takes.
     pub waits: bool,
+    /// Until when the process that is to become the daemon waits; null: not at all. It has the daemon's pid.
+    pub need: *const Need,
     /// Its pid, or a negative errno.
     pub daemon: isize,
 }
@@ -95,11 +98,13 @@ unsafe extern "C" fn become_daemon(plan: *mut Plan) -> isize {
         let none = 0u64;
         let mask = [sys::SIG_SETMASK, &raw const none as usize, 0, size_of::<u64>(), 0, 0];
         sys::syscall(sys::SYS_RT_SIGPROCMASK, mask);
-        let how = [
-            (*plan).path as usize,
-            (*plan).arguments as usize,
-            (*plan).environment as usize,
-        ];
+        let needed = (*plan).need.as_ref().map(|need| (need.wait(), need.listening));
+        let arguments = match needed {
+            Some((Needed::No, _)) => return 0,
+            Some((Needed::Listening, arguments)) => arguments,
+            Some((Needed::Alone, _)) | None => (*plan).arguments,
+        };
+        let how = [(*plan).path as usize, arguments as usize, (*plan).environment as usize];
         sys::syscall(sys::SYS_EXECVE, [how[0], how[1], how[2], 0, 0, 0]);
     }
     127

@@ -13,6 +13,7 @@
 #![no_builtins]
 
 pub mod beside;
+pub mod need;
 pub mod note;
 mod run;
 mod sys;

@@ -3,6 +3,7 @@
 use redmagic_proto::message::{LATER_VARIABLE, SOCKET_VARIABLE};
 
 use crate::beside::{Plan, STACK};
+use crate::need::Need;
 use crate::note;
 use crate::sys;
 use crate::text::{Arena, Text, begins, bytes, same};
@@ -13,6 +14,8 @@ const PATH: usize = 4096;
 const PART: usize = 4096;
 /// Whoever has one of these has settings, or is a program of Redmagic's already.
 const SETTING: &[u8] = b"REDMAGIC_";
+/// How long the daemon is not needed, if no child greets it, in ms: half of what a program may use before a daemon comes to it. (It takes some 3 to load.)
+const PATIENCE: usize = 20;
 /// Offset of `st_mode` in what `stat` gives, that one's size, and the part of it that says what a file is, of a regular one.
 const MODE: usize = 24;
 const STATUS: usize = 144;
@@ -71,30 +74,30 @@ unsafe fn become_program(
     digits.number(pid, 10)?;
     let socket = arena.text(SOCKET_VARIABLE.len() + 64)?;
     let (socket, variable) = greeting(socket, pid)?;
-    let words = arena.list(8)?;
-    // SAFETY: there is room for eight.
-    unsafe {
-        words.write(c"redmagicd".as_ptr().cast());
-        words.wrapping_add(1).write(c"serve".as_ptr().cast());
-        words.wrapping_add(2).write(digits.end()?);
-        words.wrapping_add(3).write(c"--socket".as_ptr().cast());
-        words.wrapping_add(4).write(socket);
-        let mut end = words.wrapping_add(5);
-        if let Some(stats) = stats {
-            end.write(c"--stats".as_ptr().cast());
-            end.wrapping_add(1).write(stats.as_ptr());
-            end = end.wrapping_add(2);
-        }
-        end.write(core::ptr::null());
-    }
+    let common = Common {
+        pid: digits.end()?,
+        socket,
+    };
+    let words = common.with(stats, None, &mut arena)?;
+    let listening = common.with(stats, Some(c"--listening".as_ptr().cast()), &mut arena)?;
+    let (address, length) = address_of(socket, &mut arena)?;
+    let need: *mut Need = arena.bytes(size_of::<Need>())?.cast();
     // All memory is had before the daemon is started: then nothing but the kernel can say no.
     let stacks = [arena.bytes(STACK)?, arena.bytes(STACK)?];
     let with = arena.list(environment.count + 3)?;
     let mut later = arena.text(LATER_VARIABLE.len() + 64)?;
     let plan: *mut Plan = arena.bytes(size_of::<Plan>())?.cast();
-    // SAFETY: room for a plan, aligned for one. What it leads to is written by nobody else, and stays: nothing in the arena is given
+    // SAFETY: room for a plan and a need, aligned for them. What it leads to is written by nobody else, and stays: nothing in the arena is given
     // out again, and the stack above the entry is the kernel's.
     let started = unsafe {
+        need.write(Need {
+            pid: pid as usize,
+            address,
+            length,
+            patience: PATIENCE,
+            reports: stats.is_some(),
+            listening,
+        });
         plan.write(Plan {
             path: daemon,
             arguments: words,
@@ -102,6 +105,7 @@ unsafe fn become_program(
             ready: -1,
             stacks: [stacks[0].wrapping_add(STACK), stacks[1].wrapping_add(STACK)],
             waits: false,
+            need,
             daemon: 0,
         });
         Plan::start(plan).ok()?
@@ -129,6 +133,39 @@ unsafe fn become_program(
     }
     // It cannot be run; `main` says why. The daemon ends with this process.
     None
+}
+
+/// What every daemon is told.
+struct Common {
+    pid: *const u8,
+    socket: *const u8,
+}
+
+impl Common {
+    /// Arguments, with a path for statistics and one more.
+    fn with(&self, stats: Option<&[u8]>, more: Option<*const u8>, arena: &mut Arena) -> Option<*const *const u8> {
+        let words = arena.list(9)?;
+        // SAFETY: there is room for nine.
+        unsafe {
+            words.write(c"redmagicd".as_ptr().cast());
+            words.wrapping_add(1).write(c"serve".as_ptr().cast());
+            words.wrapping_add(2).write(self.pid);
+            words.wrapping_add(3).write(c"--socket".as_ptr().cast());
+            words.wrapping_add(4).write(self.socket);
+            let mut end = words.wrapping_add(5);
+            if let Some(stats) = stats {
+                end.write(c"--stats".as_ptr().cast());
+                end.wrapping_add(1).write(stats.as_ptr());
+                end = end.wrapping_add(2);
+            }
+            if let Some(more) = more {
+                end.write(more);
+                end = end.wrapping_add(1);
+            }
+            end.write(core::ptr::null());
+        }
+        Some(words)
+    }
 }
 
 /// The environment.
@@ -267,6 +304,18 @@ fn beside_own(name: &[u8], arena: &mut Arena) -> Option<*const u8> {
     path.all(own.get(..=folder)?)?;
     path.all(name)?;
     path.end()
+}
+
+/// The address of an abstract socket, and its length.
+fn address_of(name: *const u8, arena: &mut Arena) -> Option<(*const u8, usize)> {
+    // SAFETY: a text.
+    let name = unsafe { bytes(name) };
+    let mut address = arena.text(name.len() + 4)?;
+    // The family, in two bytes, and the zero that an abstract name begins with.
+    address.all(&[1, 0, 0])?;
+    address.all(name)?;
+    let length = address.length();
+    Some((address.end()?, length))
 }
 
 /// A name for the socket where the program and its children greet, and the variable that tells them of it.

@@ -1,6 +1,7 @@
 """Starting: a program under `redmagic run` finds what it finds without, whether the launcher takes its short way, before libc
 has begun, or the long one."""
 
+import ctypes
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ def section(settings):
     found(settings, folder)
     unusual(settings, folder)
     sessions(settings, folder)
+    needed(settings)
 
 
 def needs_nothing(settings):
@@ -150,3 +152,38 @@ def sessions(settings, folder):
         settings.check(
             ended.get("pid") == pid and ours.get("REDMAGIC_LATER") == numbers, f"start: a session, the {way} way", (ours, numbers)
         )
+
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+# Under load a program may take longer than a daemon is waited with, and a daemon longer than a child waits for it.
+TRIES = 10
+
+
+def needed(settings):
+    """A program that is over at once has no daemon, only a process that waits; a child that greets meanwhile has its session."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    # What nobody waits for is this process's child then.
+    assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    try:
+        for what, expected in (("NOTHING", ("redmagic", [])), ("FORK", ("redmagicd", [b"attached 1"]))):
+            found = []
+            while expected not in found and len(found) < TRIES:
+                found.append(waited(settings, what))
+            settings.check(expected in found or not is_static(REDMAGIC), f"start: a program with {what}, and its daemon", found)
+    finally:
+        assert libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0
+
+
+def waited(settings, what):
+    """What the process was in the end that was to become a daemon, and what the program says of its child."""
+    got, _ = start([target("started"), what])
+    _, ours = sorted_out(got.out)
+    daemon = int(ours["REDMAGIC_LATER"].split()[1])
+    os.waitid(os.P_PID, daemon, os.WEXITED | os.WNOWAIT)
+    with open(f"/proc/{daemon}/comm", encoding="utf-8") as comm:
+        ended = comm.read().strip()
+    status = os.waitpid(daemon, 0)[1]
+    settings.check((got.status, got.err, status) == (7, b"", 0), f"start: {what}", (got, status))
+    return ended, [line for line in got.out.splitlines() if line.startswith(b"attached")]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use redmagic_cli::launch::{self, READY_FD};
+use redmagic_cli::launch::{self, LISTENING_FD, READY_FD};
 use redmagic_cli::{log, offline};
 use redmagic_daemon::attach;
 use redmagic_daemon::server::{self, Server, Settings};
@@ -50,6 +50,9 @@ enum What {
         /// itself after some time.
         #[arg(long, value_name = "NAME")]
         socket: Option<String>,
+        /// It is listened at already, as descriptor 4.
+        #[arg(long, requires = "socket")]
+        listening: bool,
         #[command(flatten)]
         outputs: Outputs,
     },
@@ -107,7 +110,12 @@ fn main() -> ExitCode {
         }),
         What::Replay(arguments) => offline::replay(&arguments),
         What::Time(arguments) => offline::time(&arguments),
-        What::Serve { pid, socket, outputs } => return ready(|ready| serve(pid, socket, &outputs, ready)),
+        What::Serve {
+            pid,
+            socket,
+            listening,
+            outputs,
+        } => return ready(|ready| serve(pid, socket, listening, &outputs, ready)),
         What::ServeAttached { pid, outputs } => {
             return ready(|ready| serve_attached(pid, &outputs, || ready.say("ok attached")));
         }
@@ -160,7 +168,13 @@ fn settings(outputs: &Outputs) -> anyhow::Result<Settings> {
     })
 }
 
-fn serve(pid: i32, socket: Option<String>, outputs: &Outputs, ready: &mut Ready) -> anyhow::Result<()> {
+fn serve(
+    pid: i32,
+    socket: Option<String>,
+    listening: bool,
+    outputs: &Outputs,
+    ready: &mut Ready,
+) -> anyhow::Result<()> {
     let settings = settings(outputs)?;
     let pidfd = match process::pidfd_open(pid) {
         Err(error) if error.is_gone() => {
@@ -175,7 +189,14 @@ fn serve(pid: i32, socket: Option<String>, outputs: &Outputs, ready: &mut Ready)
     let after = socket.as_ref().map(|_| Duration::from_millis(settings.params.after));
     let mut server = Server::new(settings).context("redmagicd could not start")?;
     let name = socket.unwrap_or_else(|| attach::private_name("greet"));
-    let socket = attach::listener(&name).context("no socket for the program")?;
+    let socket = if listening {
+        // SAFETY: the process that became this one has opened it for that.
+        let socket = unsafe { OwnedFd::from_raw_fd(LISTENING_FD) };
+        nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).map(|_| socket)
+    } else {
+        attach::listener(&name)
+    }
+    .context("no socket for the program")?;
     server.serve_process(pid, pidfd, socket);
     match after {
         Some(after) => server.come_after(after),
