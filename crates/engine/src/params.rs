@@ -120,7 +120,7 @@ params! {
     /// Part of the target's run time that may go into recording, in percent.
     recordshare: "REDMAGIC_RECORDSHARE" = 5 in 0 ..= 100;
     /// Recording time in ms that is free of that limit.
-    recordfree: "REDMAGIC_RECORDFREE" = 5 in 0 ..= 1_000_000;
+    recordfree: "REDMAGIC_RECORDFREE" = 2 in 0 ..= 1_000_000;
     /// Longest run of a call that is kept as a call, while recording, in ms.
     residualtime: "REDMAGIC_RESIDUALTIME" = 20 in 1 ..= 60_000;
     /// Longest recording in ms.
