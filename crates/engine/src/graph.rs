@@ -39,7 +39,7 @@ pub struct JoinKey {
     /// Where the original code goes on.
     pub ip: u64,
     /// The register that holds the interpreter's program counter.
-    pub counter: Reg,
+    pub register: Reg,
     /// What it holds.
     pub pc: u64,
 }
@@ -193,7 +193,7 @@ pub struct Trace {
     /// [handover](ExitState::handover) leads to it, and not the exit's slot.
     pub grafted: bool,
     /// Of a root: the registers that held its id at its start.
-    pub counters: Vec<Reg>,
+    pub pc_registers: Vec<Reg>,
     /// How it was compiled.
     pub notes: Notes,
     /// What side traces that go on from its exits are made from; only optimised traces have it.

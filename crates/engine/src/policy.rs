@@ -365,14 +365,14 @@ impl<W: World> Guide for Policy<'_, W> {
             return Flow::Continue;
         }
         let points = |reg: &&Reg| declared.constant_at(regs[reg.index()]).is_some();
-        let Some(counter) = joining.registers.iter().find(points) else {
+        let Some(register) = joining.registers.iter().find(points) else {
             return Flow::Continue;
         };
         let key = JoinKey {
             root: joining.root,
             ip,
-            counter: *counter,
-            pc: regs[counter.index()],
+            register: *register,
+            pc: regs[register.index()],
         };
         match self.world.join(&key) {
             Standing::Hopeless => return Flow::Continue,

@@ -23,7 +23,7 @@ const OTHER: u64 = 0x5_0000;
 const JOIN: JoinKey = JoinKey {
     root: common::KEY_1,
     ip: TEXT + 0x153,
-    counter: Reg::RBX,
+    register: Reg::RBX,
     pc: BYTECODE + 0x40,
 };
 
@@ -185,6 +185,11 @@ fn paths_that_come_to_one_place_share_a_trace() {
     let made = finish(&mut world, &job, &shared());
     let made = world.engine.graph().traces[made as usize].clone();
     assert!(!made.grafted, "it begins in the state of the original code");
+    let text = made.parent.as_ref().expect("it is optimised").trace.trace.to_string();
+    assert!(
+        text.starts_with("v0 = reg.i64 rbx\nv1 = flags.sub.i64 v0, 0x7040\nv2 = cond.e v1\nguard.true v2"),
+        "whoever comes with another program counter leaves: {text}"
+    );
     assert_eq!(world.word(exit(&world, one).slot), made.body);
     let (_, two) = path(&mut world, side, TEXT + 0x160, &second());
     assert_eq!(world.word(exit(&world, two).slot), made.body);

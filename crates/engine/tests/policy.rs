@@ -570,7 +570,7 @@ fn a_side_trace_ends_at_a_join() {
     let found = JoinKey {
         root: key(1),
         ip: TEXT + 0x40,
-        counter: Reg::RBX,
+        register: Reg::RBX,
         pc: 0x7008,
     };
     let ends = (Flow::End(JOINS), Some(found));

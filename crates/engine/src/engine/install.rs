@@ -353,7 +353,7 @@ impl Engine {
             side_traces: 0,
             grafted: code.grafted,
             parent: code.parent.map(Arc::new),
-            counters: match job.origin {
+            pc_registers: match job.origin {
                 Origin::Root(key) => optimise::entry_registers(recording, key.id)
                     .into_iter()
                     .map(|(reg, _)| reg)
@@ -728,7 +728,7 @@ impl Draft {
     /// The registers that hold the id of a root's anchor at its entry, if the id lies in constant memory.
     fn entry(&self, job: &Job, recording: &Recording) -> Vec<(Reg, u64)> {
         if let Some(join) = job.join {
-            return vec![(join.counter, join.pc)];
+            return vec![(join.register, join.pc)];
         }
         match job.anchor() {
             Some(key) if self.declared.constant_at(key.id).is_some() => optimise::entry_registers(recording, key.id),

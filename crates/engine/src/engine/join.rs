@@ -52,7 +52,7 @@ impl Engine {
             return None;
         }
         let tree = self.graph.traces[parent as usize].root;
-        let registers = self.graph.traces[tree as usize].counters.clone();
+        let registers = self.graph.traces[tree as usize].pc_registers.clone();
         (!registers.is_empty()).then_some(Joining {
             root,
             registers,
