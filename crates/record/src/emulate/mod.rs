@@ -188,7 +188,10 @@ impl Emulator {
             let ip = start.regs.rip;
             return (Emulated::NeedsReal { reason, ip }, Stats::default());
         }
-        let habits = std::mem::take(&mut self.habits);
+        let mut habits = std::mem::take(&mut self.habits);
+        if let_go.is_some() {
+            habits.expect_little(start.pid);
+        }
         let pages = Pages::new(Memory::new(start.pid), habits, start.regs.rsp);
         let mut deadline = begin + limits.max_time;
         if let Some(let_go) = let_go.filter(|_| pages.len() >= ENOUGH) {
