@@ -244,7 +244,7 @@ impl Context<'_> {
             Link::Anchor(key) if trace.origin == Origin::Root(key) => "repeat",
             Link::Anchor(key) if graph.compiled(key).is_some() => "link",
             Link::Anchor(_) => "unlinked",
-            Link::Native(_) if graph.leads_to_join(id) => "join",
+            Link::Native(_) if graph.ends_at(id).is_some() => "join",
             Link::Native(_) => "leave",
         };
         let mut calls: BTreeMap<String, u32> = BTreeMap::new();

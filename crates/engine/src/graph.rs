@@ -314,10 +314,10 @@ impl Graph {
             .filter(|exit| exit.is_reentry())
     }
 
-    /// Whether a trace ends at a join: its last exit does.
-    pub fn leads_to_join(&self, id: TraceId) -> bool {
-        let last = self.traces[id as usize].exits.clone().last();
-        last.is_some_and(|number| self.exits[number as usize].join.is_some())
+    /// The join that a trace ends at: its last exit does.
+    pub fn ends_at(&self, id: TraceId) -> Option<JoinKey> {
+        let last = self.traces[id as usize].exits.clone().last()?;
+        self.exits[last as usize].join
     }
 
     /// Traces that were not dropped.

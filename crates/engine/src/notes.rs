@@ -56,7 +56,7 @@ impl Notes {
 
     /// Adds what the optimised trace says. `long`: it was not to be peeled, for its length.
     pub fn optimised(&mut self, trace: &Trace, long: bool) {
-        let head = trace.ops.iter().position(|op| op.code == Opcode::LoopHead);
+        let head = trace.loop_head();
         self.body = head.map(|head| trace.ops.len() - head);
         self.not_peeled = matches!(trace.end, End::Repeat { .. }).then(|| {
             if long {

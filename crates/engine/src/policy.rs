@@ -374,10 +374,13 @@ impl<W: World> Guide for Policy<'_, W> {
             register: *register,
             pc: regs[register.index()],
         };
-        match self.world.join(&key) {
-            Standing::Hopeless => return Flow::Continue,
-            Standing::New if self.instructions < joining.after => return Flow::Continue,
-            Standing::New | Standing::Shared => {}
+        let ends = match self.world.join(&key) {
+            Standing::New => self.instructions >= joining.after,
+            Standing::Shared => true,
+            Standing::Hopeless => false,
+        };
+        if !ends {
+            return Flow::Continue;
         }
         self.lessons.join = Some(key);
         Flow::End(JOINS)

@@ -512,6 +512,11 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// Where the head of its loop is, if it is one.
+    pub fn loop_head(&self) -> Option<usize> {
+        self.ops.iter().position(|op| op.code == Opcode::LoopHead)
+    }
+
     /// The type of a value; `void` for [`Value::NONE`] and values out of range.
     #[inline]
     pub fn type_of(&self, value: Value) -> Type {

@@ -151,7 +151,7 @@ const UNROLLED: usize = 160;
 
 /// Whether a finished trace is a loop that could be made of two copies at least.
 pub fn is_short(trace: &Trace) -> bool {
-    let head = trace.ops.iter().position(|op| op.code == Opcode::LoopHead);
+    let head = trace.loop_head();
     head.is_some_and(|head| (trace.ops.len() - head) * 2 <= UNROLLED)
 }
 

@@ -174,7 +174,7 @@ impl Stack {
             hidden: false,
         };
         stack.hidden = stack.hides(trace);
-        let head = trace.ops.iter().position(|op| op.code == Opcode::LoopHead);
+        let head = trace.loop_head();
         let first = (0..trace.ops.len()).find(|index| stack.escapes_at(trace, *index));
         // In a loop, what escapes later has escaped in the turn before.
         stack.escapes = match (first, head) {

@@ -107,8 +107,8 @@ impl Engine {
         join: Option<JoinKey>,
         learnt: bool,
     ) -> Result<Draft, Abort> {
-        let draft = self.draft(job, recording, learnt).map(|draft| Draft { join, ..draft });
-        draft.map_err(|error| self.reason(error))
+        self.draft(job, recording, join, learnt)
+            .map_err(|error| self.reason(error))
     }
 
     fn reason(&mut self, error: InstallError) -> Abort {
@@ -129,7 +129,13 @@ impl Engine {
         }
     }
 
-    fn draft(&mut self, job: &Job, recording: &Recording, learnt: bool) -> Result<Draft, InstallError> {
+    fn draft(
+        &mut self,
+        job: &Job,
+        recording: &Recording,
+        join: Option<JoinKey>,
+        learnt: bool,
+    ) -> Result<Draft, InstallError> {
         let link = self.link(recording)?;
         let slot = match link {
             Link::Anchor(key) => self.graph.anchors[&key].slot,
@@ -159,7 +165,7 @@ impl Engine {
             params: self.params.clone(),
             space: self.cache.space(),
             reentry: self.reentry(job, link, recording),
-            join: None,
+            join,
             graft: match job.origin {
                 Origin::Side { exit, parent } if self.params.graft != 0 && job.join.is_none() => {
                     let parent = self.graph.traces[parent as usize].parent.clone();
@@ -300,7 +306,8 @@ impl Engine {
         }
         // Each side trace of a side trace must be twice as hot: paths multiply, and the later ones are taken less often.
         let armed = self.hot_exit(self.depth(job.origin));
-        let join = draft.join.filter(|_| code.joins);
+        // What is copied leaves at its end like anywhere else.
+        let join = draft.join.filter(|_| code.operations.is_some());
         let last = compiled.exits.last().map(|exit| exit.number);
         let join_of = |number: u32| join.filter(|_| last == Some(number));
         let armed = |number: u32| {
@@ -644,7 +651,6 @@ impl Draft {
             notes,
             relied_on: optimised.relied_on,
             grafted: place.graft.is_some(),
-            joins: self.join.is_some(),
             parent: Some(Parent {
                 shared: compiled.shared.clone(),
                 frame: compiled.frame,
@@ -700,7 +706,6 @@ impl Draft {
             notes,
             relied_on,
             grafted: false,
-            joins: false,
             parent: None,
         })
     }
@@ -766,8 +771,6 @@ struct Code {
     relied_on: BTreeSet<Relied>,
     /// Whether it goes on where its parent is left, before the exit's stub.
     grafted: bool,
-    /// Whether its last exit leads to a join.
-    joins: bool,
     parent: Option<Parent>,
 }
 

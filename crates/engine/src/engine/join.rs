@@ -9,7 +9,7 @@
 //! there begins in the state of the original code and takes nothing over: it is the one for all whose ends have the same [key](JoinKey). What was known of
 //! types and memory is asked anew, so that it pays only for what is forked more than once.
 
-use redmagic_ir::{End, Opcode, Reg};
+use redmagic_ir::Reg;
 
 use super::{Engine, Job};
 use crate::graph::{AnchorKey, ExitState, JoinKey, Origin, TraceId};
@@ -65,18 +65,11 @@ impl Engine {
         let trace = &self.graph.traces[exit.trace as usize];
         let at = exit.handover.as_ref()?.at;
         let ir = &trace.parent.as_ref()?.trace.trace;
-        let head = match ir.end {
-            End::Loop { .. } => ir.ops.iter().position(|op| op.code == Opcode::LoopHead)?,
-            _ => 0,
-        };
+        let head = ir.loop_head().unwrap_or(0);
         let (from, to) = if at >= head { (head, ir.ops.len()) } else { (0, head) };
         let own = trace.instructions * (to - at.min(to)) / (to - from).max(1);
-        let last = trace
-            .exits
-            .clone()
-            .last()
-            .map(|number| &self.graph.exits[number as usize]);
-        let shared = last.and_then(|exit| self.graph.joins.get(&exit.join?)?.trace);
+        let join = self.graph.ends_at(exit.trace);
+        let shared = join.and_then(|key| self.graph.joins.get(&key)?.trace);
         Some(own + shared.map_or(0, |shared| self.graph.traces[shared as usize].instructions))
     }
 

@@ -13,7 +13,7 @@
 //! turn that was recorded is looked at three times: when it goes the side trace's way each time, and there is no loop for that way, there is
 //! one from then on.
 
-use redmagic_ir::{End, Opcode};
+use redmagic_ir::End;
 use redmagic_proto::ApiFn;
 use redmagic_record::recording::Recording;
 
@@ -92,7 +92,7 @@ impl Engine {
         let at = exit.handover.as_ref()?.at;
         let ir = &trace.parent.as_ref()?.trace.trace;
         let (before, whole) = match (&ir.end, trace.origin) {
-            (End::Loop { .. }, _) => (0, ir.ops.iter().position(|op| op.code == Opcode::LoopHead)?),
+            (End::Loop { .. }, _) => (0, ir.loop_head()?),
             (_, Origin::Side { exit, .. }) => (self.before_loop(exit)?, ir.ops.len()),
             _ => return None,
         };

@@ -122,12 +122,7 @@ impl Evaluator {
                 at = at.max(index + 1);
             }
             if carried.is_empty() {
-                at = trace
-                    .ops
-                    .iter()
-                    .position(|op| op.code == Opcode::LoopHead)
-                    .expect("verified")
-                    + 1;
+                at = trace.loop_head().expect("verified") + 1;
             }
         }
         let mxcsr = cx.mxcsr;
