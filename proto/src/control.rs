@@ -5,7 +5,10 @@
 //! ```text
 //!            shim claims        shim fills, posts, rings the doorbell
 //!   FREE ───────────────► CLAIMED ───────────────► POSTED ──┬─ daemon answers ──► ANSWERED ─ shim ─► FREE
-//!     ▲                                                     ├─ daemon takes the thread ─► TAKEN ─ daemon ─► FREE
+//!     ▲                         │                           ├─ daemon takes the thread ─► TAKEN ─ daemon ─► FREE
+//!     │                         │                           │
+//!     ├──────── daemon ─ LEFT ◄─┘ shim, if nothing can be   │
+//!     │                           recorded now              │
 //!     └──────────── shim gives up after PARK_TIMEOUT_US ────┘
 //! ```
 
@@ -67,6 +70,12 @@ pub const PARK_POSTED: u32 = 2;
 pub const PARK_TAKEN: u32 = 3;
 /// The thread may run on.
 pub const PARK_ANSWERED: u32 = 4;
+/// The thread has run on already: it could not have been recorded.
+pub const PARK_LEFT: u32 = 5;
+
+/// At most so many areas hold requests whose threads have run on. Where nobody takes these in, the others
+/// are for threads that wait, and find out that nobody is there.
+pub const MOST_LEFT: usize = PARK_AREAS / 2;
 
 /// [`ParkArea::kind`]: a hot anchor; `id` and `return_address` name it.
 pub const REQUEST_ANCHOR: u32 = 1;
@@ -102,6 +111,10 @@ pub struct Control {
     pub generation: AtomicU64,
     /// 1: the daemon wants the doorbell rung when constant memory ends. Whoever rings it makes it 0.
     pub ring_at_end: AtomicU32,
+    /// 1: nothing can be recorded now, so that whoever asks need not wait for the answer.
+    pub busy: AtomicU32,
+    /// How often a thread that waits looks for its answer, with a `pause` in between, before it sleeps.
+    pub looks: AtomicU32,
     /// How often, and from where last, the API was misused.
     pub misuse: [Misuse; MISUSES],
     /// Hotness of anchors, by [`crate::entries::hash`] of the id: counts down, by

@@ -35,7 +35,7 @@ pub use api::ApiFn;
 
 /// Bumped whenever a type in this crate changes its layout or its meaning. Both
 /// sides refuse a different one.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// First word of the descriptor, of control and of every message.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"REDMAGIC");

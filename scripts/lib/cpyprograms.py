@@ -5,6 +5,7 @@ environment made with `python -m venv`, and pip installing wheels into it withou
 import hashlib
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -24,7 +25,7 @@ MODES = {
     "2": {"REDMAGIC_AFTER": "0", "REDMAGIC_VERIFY": "1", "REDMAGIC_HOTLOOP": "2", "REDMAGIC_HOTEXIT": "1", "REDMAGIC_RECORDFREE": "3000", **JOINS},
 }
 
-# An environment variable: a folder to save recordings in, for `redmagic replay`.
+# An environment variable: a folder to save recordings in, for `redmagic replay`, and the log of a run with a wrong trace.
 KEEP = "REDMAGIC_TEST_RECORDINGS"
 
 # What is done with the installed packages: one is Python alone, the other a C extension.
@@ -64,7 +65,10 @@ class Way:
         stats = read_stats(stats_file, patience=2)
         self.counts += Counter(runs=1, sessions=bool(stats), traces=stats.get("traces", 0) + stats.get("side_traces", 0))
         if "wrong" in stats.get("not_optimised", {}):
-            reasons = re.findall(r"WARN.*trace is wrong.*", Path(f"{stats_file}.log").read_text())
+            log = Path(f"{stats_file}.log")
+            if KEEP in os.environ:
+                shutil.copy(log, os.environ[KEEP])
+            reasons = re.findall(r"WARN.*trace is wrong.*", log.read_text())
             self.wrong.append(f"{reasons}; {KEEP}=FOLDER keeps the recordings")
 
     def cleaned(self, text, folder):

@@ -22,6 +22,10 @@
 //! by setting its general registers alone. For a daemon that wants to look without
 //! touching, they are in the area's XSAVE image.
 //!
+//! A thread that is hot while nothing can be recorded says so and runs on. One that
+//! waits looks for its answer a while before it sleeps: as a rule it comes sooner than
+//! a processor that has nothing to do is woken.
+//!
 //! The wait is a futex with an absolute deadline, so signals neither shorten nor
 //! lengthen it. If it passes, the thread marks the session abandoned and closes the
 //! channel: the program never waits for this daemon again.
@@ -32,8 +36,8 @@ use core::sync::atomic::Ordering;
 
 use redmagic_proto::PARK_TIMEOUT_US;
 use redmagic_proto::control::{
-    Control, PARK_AREAS, PARK_CLAIMED, PARK_FREE, PARK_POSTED, ParkArea, REQUEST_ANCHOR, REQUEST_EXIT,
-    SESSION_ABANDONED, SESSION_ACTIVE, XSAVE_MASK,
+    Control, MOST_LEFT, PARK_AREAS, PARK_CLAIMED, PARK_FREE, PARK_LEFT, PARK_POSTED, ParkArea, REQUEST_ANCHOR,
+    REQUEST_EXIT, SESSION_ABANDONED, SESSION_ACTIVE, XSAVE_MASK,
 };
 use redmagic_proto::descriptor::ShimPage;
 
@@ -117,14 +121,9 @@ unsafe extern "C" fn park() {
         "dec r13d",
         "jnz 10b",
         "jmp 80f",
-        // Fill it.
+        // Fill it: what is asked.
         "20:",
-        "mov rsi, rsp",
-        "lea rdi, [r12 + {registers}]",
-        "mov ecx, 17",
-        "rep movsq",
         "mov rax, qword ptr [rsp + 152]",
-        "mov qword ptr [rdi], rax",
         "mov qword ptr [r12 + {return_address}], rax",
         "mov rax, qword ptr [rsp + 144]",
         "mov qword ptr [r12 + {id}], rax",
@@ -132,6 +131,27 @@ unsafe extern "C" fn park() {
         "mov dword ptr [r12 + {kind}], eax",
         "mov eax, dword ptr [rsp + 56]",
         "mov dword ptr [r12 + {api}], eax",
+        "cmp dword ptr [rbx + {busy}], 0",
+        "je 25f",
+        // Of the areas, those at the front are for who does not wait: r13d counts down.
+        "cmp r13d, {waiting}",
+        "jbe 25f",
+        "mov dword ptr [r12 + {state}], {left}",
+        "lock inc dword ptr [rbx + {doorbell}]",
+        "mov eax, {futex}",
+        "lea rdi, [rbx + {doorbell}]",
+        "mov esi, {wake}",
+        "mov edx, 1",
+        "syscall",
+        "jmp 80f",
+        // And from where.
+        "25:",
+        "mov rsi, rsp",
+        "lea rdi, [r12 + {registers}]",
+        "mov ecx, 17",
+        "rep movsq",
+        "mov rax, qword ptr [rsp + 152]",
+        "mov qword ptr [rdi], rax",
         "mov eax, {mask}",
         "xor edx, edx",
         "xsave64 [r12]",
@@ -168,7 +188,15 @@ unsafe extern "C" fn park() {
         "mov esi, {wake}",
         "mov edx, 1",
         "syscall",
-        // Wait.
+        // Wait: awake,
+        "mov ecx, dword ptr [rbx + {looks}]",
+        "35:",
+        "cmp dword ptr [r12 + {state}], {posted}",
+        "jne 60f",
+        "pause",
+        "sub ecx, 1",
+        "jae 35b",
+        // and asleep.
         "40:",
         "cmp dword ptr [r12 + {state}], {posted}",
         "jne 60f",
@@ -230,6 +258,10 @@ unsafe extern "C" fn park() {
         channel = const offset_of!(ShimPage, channel),
         session = const offset_of!(Control, state),
         doorbell = const offset_of!(Control, doorbell),
+        busy = const offset_of!(Control, busy),
+        looks = const offset_of!(Control, looks),
+        waiting = const PARK_AREAS - MOST_LEFT,
+        left = const PARK_LEFT,
         generation = const offset_of!(Control, generation),
         stalls = const offset_of!(Control, stalls),
         longest = const offset_of!(Control, longest_wait_us),

@@ -12,7 +12,6 @@
 
 mod fit;
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::time::ClockId;
@@ -154,16 +153,13 @@ impl Payoff {
             return LATER;
         }
         // Nothing is recorded meanwhile.
-        let free = session
-            .busy
-            .compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed);
-        if free.is_err() {
+        if !session.become_busy() {
             return SOON;
         }
         if self.resting {
             self.resting = false;
             session.wake(registry);
-            session.busy.store(false, Ordering::Release);
+            session.no_longer_busy();
             self.due = Some(now + LEARN.min(self.again / 4));
             return LATER;
         }
@@ -253,7 +249,7 @@ impl Payoff {
         } else {
             lock(&session.engine).set_mode(Mode::Running);
         }
-        session.busy.store(false, Ordering::Release);
+        session.no_longer_busy();
         self.again *= times;
         self.due = Some(now + self.again);
         LATER

@@ -13,7 +13,7 @@ use std::mem::offset_of;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -23,7 +23,7 @@ use redmagic_engine::memory::SharedMemory;
 use redmagic_engine::{Decision, Engine, Hostile, Job, Mode, Params, Request, Setup};
 use redmagic_proto::control::{
     Control, MISUSE_END_FRAME, MISUSE_REGISTRY, MISUSE_TEMP_ENABLE, Misuse, PARK_ANSWERED, PARK_AREAS, PARK_FREE,
-    PARK_POSTED, PARK_TAKEN, ParkArea, REQUEST_ANCHOR, REQUEST_EXIT, SESSION_ABANDONED, SESSION_ACTIVE,
+    PARK_LEFT, PARK_POSTED, PARK_TAKEN, ParkArea, REQUEST_ANCHOR, REQUEST_EXIT, SESSION_ABANDONED, SESSION_ACTIVE,
     SESSION_DETACHED, exit_number,
 };
 use redmagic_proto::message::Layout;
@@ -106,8 +106,9 @@ pub struct Session {
     space: Space,
     /// When it began.
     pub began: Instant,
-    /// The recorder has work.
-    pub busy: AtomicBool,
+    /// Nothing can be recorded now: the recorder has work, or it is measured what traces gain. The control region has a copy,
+    /// for those who would ask.
+    busy: AtomicBool,
     /// What was measured of the use of traces.
     pub measured: Mutex<Option<Measured>>,
     /// What the user should know, oldest first.
@@ -136,8 +137,13 @@ pub struct Work {
     pub job: Job,
 }
 
-/// The words of a control region that both sides check first.
-fn prepare_control(control: &SharedMemory) {
+/// The words of a control region that are not 0. Threads that wait stay awake for a time.
+fn prepare_control(control: &SharedMemory, awake: Duration) {
+    // A new session reads symbols first.
+    control.u32(offset_of!(Control, busy)).store(1, Ordering::Relaxed);
+    control
+        .u32(offset_of!(Control, looks))
+        .store(pauses(awake), Ordering::Relaxed);
     control.u64(offset_of!(Control, magic)).store(MAGIC, Ordering::Relaxed);
     control
         .u32(offset_of!(Control, version))
@@ -145,6 +151,26 @@ fn prepare_control(control: &SharedMemory) {
     control
         .u32(offset_of!(Control, state))
         .store(SESSION_ACTIVE, Ordering::Release);
+}
+
+/// How often a thread of this machine can `pause` in a time: none if there is one processor, which somebody else needs meanwhile.
+fn pauses(time: Duration) -> u32 {
+    /// Picoseconds that one takes: 2 ns to 50 ns, by make.
+    static LENGTH: OnceLock<u128> = OnceLock::new();
+    const TRIED: u32 = 1000;
+    if std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1) {
+        return 0;
+    }
+    let length = LENGTH.get_or_init(|| {
+        let tries = (0..3).map(|_| {
+            let began = Instant::now();
+            (0..TRIED).for_each(|_| std::hint::spin_loop());
+            began.elapsed()
+        });
+        let best = tries.min().expect("three tries");
+        (best.as_nanos() * 1000 / u128::from(TRIED)).max(1)
+    });
+    u32::try_from(time.as_nanos() * 1000 / length).unwrap_or(u32::MAX)
 }
 
 /// Locks; a thread that panicked while it held the lock has broken the session, not the
@@ -183,7 +209,7 @@ impl Session {
     /// When the process has gone.
     pub fn new(parts: Parts) -> Result<Session, redmagic_tracee::error::Error> {
         let pid = parts.shim.pid;
-        prepare_control(&parts.control_view);
+        prepare_control(&parts.control_view, Duration::from_micros(parts.params.awake));
         let cache = CodeCache::new(parts.code, parts.entries, parts.layout.code);
         let engine = Engine::new(Setup {
             params: parts.params,
@@ -302,14 +328,19 @@ impl Session {
             let rung = doorbell.load(Ordering::Acquire);
             let mut asked = false;
             for area in 0..PARK_AREAS {
-                if self.park_state(area).load(Ordering::Acquire) == PARK_POSTED {
-                    if !asked && !payoff.is_resting() {
-                        self.follow(&mut registry);
+                let taken_in = match self.park_state(area).load(Ordering::Acquire) {
+                    PARK_POSTED => {
+                        if !asked && !payoff.is_resting() {
+                            self.follow(&mut registry);
+                        }
+                        asked = true;
+                        self.answer(area, recorder)
                     }
-                    asked = true;
-                    if let Err(hostile) = self.answer(area, recorder) {
-                        return self.end(hostile.into());
-                    }
+                    PARK_LEFT => self.take_note(area),
+                    _ => Ok(()),
+                };
+                if let Err(hostile) = taken_in {
+                    return self.end(hostile.into());
                 }
             }
             if looked.elapsed() > IDLE || !asked {
@@ -495,42 +526,47 @@ impl Session {
             .is_ok()
     }
 
-    /// Frees the area of a thread that was taken over.
+    /// Frees the area of a thread that was taken over, or has run on.
     pub fn free(&self, area: usize) {
         self.park_state(area).store(PARK_FREE, Ordering::Release);
     }
 
-    fn answer(&self, area: usize, recorder: &Sender<Work>) -> Result<(), Hostile> {
-        let request = match self.park_u32(area, offset_of!(ParkArea, kind)) {
+    /// What is asked in an area; `None` if that is about an earlier session.
+    fn request(&self, area: usize) -> Result<Option<Request>, Hostile> {
+        match self.park_u32(area, offset_of!(ParkArea, kind)) {
             REQUEST_ANCHOR => {
                 let number = self.park_u32(area, offset_of!(ParkArea, api));
                 let api = ApiFn::from_index(number as usize)
                     .ok_or_else(|| Hostile(format!("there is no function {number} in the API")))?;
-                Request::Anchor {
+                Ok(Some(Request::Anchor {
                     api,
                     key: AnchorKey {
                         id: self.park_u64(area, offset_of!(ParkArea, id)),
                         return_address: self.park_u64(area, offset_of!(ParkArea, return_address)),
                     },
-                }
+                }))
             }
-            REQUEST_EXIT => match exit_number(self.sessions_before, self.park_u64(area, offset_of!(ParkArea, id))) {
-                Some(number) => Request::Exit { number },
-                None => {
-                    self.release(area);
-                    return Ok(());
-                }
-            },
-            other => return Err(Hostile(format!("a request of kind {other}"))),
-        };
+            REQUEST_EXIT => {
+                let number = exit_number(self.sessions_before, self.park_u64(area, offset_of!(ParkArea, id)));
+                Ok(number.map(|number| Request::Exit { number }))
+            }
+            other => Err(Hostile(format!("a request of kind {other}"))),
+        }
+    }
+
+    /// Answers a thread that waits.
+    fn answer(&self, area: usize, recorder: &Sender<Work>) -> Result<(), Hostile> {
         let busy = self.busy.load(Ordering::Acquire);
-        let decision = lock(&self.engine).decide(request, busy)?;
+        let decision = match self.request(area)? {
+            Some(request) => lock(&self.engine).decide(request, busy)?,
+            None => Decision::Run,
+        };
         match decision {
             Decision::Run => self.release(area),
             Decision::Record(job) => {
-                self.busy.store(true, Ordering::Release);
+                self.become_busy();
                 if recorder.try_send(Work { area, job }).is_err() {
-                    self.busy.store(false, Ordering::Release);
+                    self.no_longer_busy();
                     self.release(area);
                 }
             }
@@ -538,9 +574,32 @@ impl Session {
         Ok(())
     }
 
+    /// Takes in what a thread has left that was hot while nothing could be recorded.
+    fn take_note(&self, area: usize) -> Result<(), Hostile> {
+        if let Some(request) = self.request(area)? {
+            // Nobody is there to be recorded, even if there is time by now.
+            lock(&self.engine).decide(request, true)?;
+        }
+        self.free(area);
+        Ok(())
+    }
+
+    /// From now on nothing can be recorded; false if that is so already.
+    pub fn become_busy(&self) -> bool {
+        let was = self.busy.swap(true, Ordering::AcqRel);
+        self.control.u32(offset_of!(Control, busy)).store(1, Ordering::Relaxed);
+        !was
+    }
+
+    /// Ends that.
+    pub fn no_longer_busy(&self) {
+        self.busy.store(false, Ordering::Release);
+        self.control.u32(offset_of!(Control, busy)).store(0, Ordering::Relaxed);
+    }
+
     /// The recorder has nothing to do: whoever has become hot meanwhile waits for a turn.
     fn has_time(&self) {
-        self.busy.store(false, Ordering::Release);
+        self.no_longer_busy();
         futex_wake(self.control.u32(offset_of!(Control, doorbell)));
     }
 

@@ -113,6 +113,8 @@ params! {
     /// Whether a thread whose loop is recorded by emulation runs on as soon as the memory that recordings usually need has been
     /// copied (1), or waits to the end (0; so it does for comparisons and verification as well).
     letgo: "REDMAGIC_LETGO" = 1 in 0 ..= 1;
+    /// Microseconds for which a thread that waits for the daemon stays awake, where there are several processors.
+    awake: "REDMAGIC_AWAKE" = 200 in 0 ..= 10_000;
     /// Longest emulation in ms while the thread waits, which gives up after 10.
     emulatetime: "REDMAGIC_EMULATETIME" = 2 in 1 ..= 9;
     /// Longest emulation in ms of a thread that runs on. What is recorded late is of a late moment.
