@@ -130,8 +130,8 @@ pub struct Recorder<'a> {
     both: bool,
     /// Whether threads go on as soon as they can.
     lets_go: bool,
-    /// Where what cannot be emulated was met after the thread had gone on: there it waits.
-    waits: HashSet<u64>,
+    /// Recordings in which what cannot be emulated was met after the thread had gone on: the next time it waits.
+    waits: HashSet<Origin>,
     /// What was mapped, and when.
     world: Option<(Instant, Rc<World>)>,
 }
@@ -173,7 +173,7 @@ impl<'a> Recorder<'a> {
         let session = self.session;
         let tid = session.park_u32(work.area, offset_of!(ParkArea, tid)) as i32;
         // A hostile target may name any thread; only its own are touched.
-        if Status::read(tid).map(|s| s.tgid).ok() != Some(session.pid) {
+        if !process::has_thread(session.pid, tid) {
             return;
         }
         let began = Instant::now();
@@ -190,12 +190,12 @@ impl<'a> Recorder<'a> {
         };
         let functions = lock(&session.engine).functions();
         let scene = Scene::new(session, &work.job, &world, &functions);
-        let lets_go = self.lets_go && !self.waits.contains(&work.job.ip);
+        let lets_go = self.lets_go && !self.waits.contains(&work.job.origin);
         let emulated = match &mut self.emulator {
             Some(emulator) => match scene.emulate(emulator, work, tid, lets_go) {
                 Tried::Gone => return,
                 Tried::GoneNeedsReal => {
-                    self.waits.insert(work.job.ip);
+                    self.waits.insert(work.job.origin);
                     return;
                 }
                 Tried::NeedsReal => None,

@@ -98,7 +98,7 @@ pub struct Slot {
 }
 
 /// Where a trace starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// At an anchor.

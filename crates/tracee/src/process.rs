@@ -177,6 +177,13 @@ pub fn is_32_bit(pid: i32) -> Result<bool> {
     }
 }
 
+/// Whether a process has this thread. No file of `/proc` is read for it: threads wait for the answer.
+pub fn has_thread(pid: i32, tid: i32) -> bool {
+    // SAFETY: no memory is passed, and signal 0 is none.
+    let found = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) };
+    found == 0 || Errno::last() == Errno::EPERM
+}
+
 /// The threads of a process, ascending.
 ///
 /// # Errors
