@@ -11,7 +11,7 @@
 //! left on its stack. Then it is recorded. Whatever comes of that, the thread is then
 //! somewhere in its own program with its own state, and is let go.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::mem::offset_of;
 use std::ops::Range;
 use std::rc::Rc;
@@ -130,11 +130,15 @@ pub struct Recorder<'a> {
     both: bool,
     /// Whether threads go on as soon as they can.
     lets_go: bool,
-    /// Recordings in which what cannot be emulated was met after the thread had gone on: the next time it waits.
-    waits: HashSet<Origin>,
+    /// How often a recording failed since the thread had gone on. From [`PATIENCE`] on it waits.
+    failed: HashMap<Origin, u32>,
     /// What was mapped, and when.
     world: Option<(Instant, Rc<World>)>,
 }
+
+/// How often a recording may fail for want of memory that fits together before its thread waits for all of it: that takes
+/// several times as long as copying what is usual.
+const PATIENCE: u32 = 3;
 
 /// How long what is mapped is taken to stay so. What comes and goes meanwhile is only code that
 /// is not inlined.
@@ -162,7 +166,7 @@ impl<'a> Recorder<'a> {
             emulator,
             both,
             lets_go: params.letgo != 0 && params.verify == 0 && !both,
-            waits: HashSet::new(),
+            failed: HashMap::new(),
             world: None,
         }
     }
@@ -190,12 +194,13 @@ impl<'a> Recorder<'a> {
         };
         let functions = lock(&session.engine).functions();
         let scene = Scene::new(session, &work.job, &world, &functions);
-        let lets_go = self.lets_go && !self.waits.contains(&work.job.origin);
+        let lets_go = self.lets_go && self.failed.get(&work.job.origin).is_none_or(|times| *times < PATIENCE);
         let emulated = match &mut self.emulator {
             Some(emulator) => match scene.emulate(emulator, work, tid, lets_go) {
                 Tried::Gone => return,
-                Tried::GoneNeedsReal => {
-                    self.waits.insert(work.job.origin);
+                Tried::GoneNeedsReal { again } => {
+                    let times = self.failed.entry(work.job.origin).or_default();
+                    *times = if again { *times + 1 } else { PATIENCE };
                     return;
                 }
                 Tried::NeedsReal => None,
@@ -286,8 +291,8 @@ enum Tried {
     Gone,
     /// It must be stepped.
     NeedsReal,
-    /// It must be stepped, and the thread has gone on.
-    GoneNeedsReal,
+    /// It must be stepped, and the thread has gone on; unless what was read of its memory does not fit together.
+    GoneNeedsReal { again: bool },
     /// Done, for the thread that is in this wait, or that was, for so long, and has gone on.
     Done(Box<Made>, Wait, Option<Duration>),
 }
@@ -624,7 +629,8 @@ impl<'a> Scene<'a> {
                     tracing::debug!(pid = self.session.pid, reason, "{ip:#x} must be executed for real");
                     *counts.needs_real.entry(reason).or_default() += 1;
                     if pause.is_some() {
-                        Tried::GoneNeedsReal
+                        let again = reason == emulate::UNREADABLE;
+                        Tried::GoneNeedsReal { again }
                     } else {
                         Tried::NeedsReal
                     }
@@ -633,7 +639,7 @@ impl<'a> Scene<'a> {
                 Emulated::Done(result)
                     if pause.is_some() && matches!(&*result, Err(aborted) if aborted.reason == Abort::Unreadable) =>
                 {
-                    Tried::GoneNeedsReal
+                    Tried::GoneNeedsReal { again: true }
                 }
                 Emulated::Done(result) => {
                     counts.emulated.add(&result, stats.instructions, stats.time);

@@ -87,6 +87,9 @@ pub enum Emulated {
     },
 }
 
+/// Why an instruction must be executed for real that reads or writes what is not mapped, or no page of ours. A thread that has run on
+/// may have left behind pointers that lead nowhere.
+pub const UNREADABLE: &str = "memory that cannot be read";
 /// Instructions between looks at the clock.
 const CLOCK_INTERVAL: u64 = 256;
 /// Pages that are read in advance, from which on a thread need not wait for others.
@@ -117,7 +120,7 @@ impl From<Fail> for Halt {
 
 impl From<Unreadable> for Halt {
     fn from(_: Unreadable) -> Self {
-        Halt::NeedsReal("memory that cannot be read")
+        Halt::NeedsReal(UNREADABLE)
     }
 }
 
