@@ -12,7 +12,7 @@
 use std::mem::offset_of;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -109,6 +109,8 @@ pub struct Session {
     /// Nothing can be recorded now: the recorder has work, or it is measured what traces gain. The control region has a copy,
     /// for those who would ask.
     busy: AtomicBool,
+    /// How often threads said that they were hot, and ran on, meanwhile.
+    pub notes: AtomicU64,
     /// What was measured of the use of traces.
     pub measured: Mutex<Option<Measured>>,
     /// What the user should know, oldest first.
@@ -233,6 +235,7 @@ impl Session {
             space: Space::of(pid)?,
             began: Instant::now(),
             busy: AtomicBool::new(true),
+            notes: AtomicU64::new(0),
             measured: Mutex::default(),
             messages: Mutex::new(Vec::new()),
             ending: Mutex::new(None),
@@ -579,6 +582,7 @@ impl Session {
         if let Some(request) = self.request(area)? {
             // Nobody is there to be recorded, even if there is time by now.
             lock(&self.engine).decide(request, true)?;
+            self.notes.fetch_add(1, Ordering::Relaxed);
         }
         self.free(area);
         Ok(())

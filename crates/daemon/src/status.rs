@@ -73,6 +73,8 @@ pub struct Status {
     pub pause_p99_us: u32,
     /// Recordings put off because of REDMAGIC_RECORDSHARE.
     pub postponed: u64,
+    /// How often threads were hot, and ran on, while nothing could be recorded.
+    pub notes: u64,
     /// What the program gained by its traces when that was measured last: REDMAGIC_PAYOFF.
     pub measured: Option<Measured>,
     /// Seconds from the session's start to the first trace.
@@ -190,6 +192,7 @@ pub fn status(session: &Session) -> Status {
         pause_p50_us: recorders.pauses.quantile(0.5),
         pause_p99_us: recorders.pauses.quantile(0.99),
         postponed: counts.postponed,
+        notes: session.notes.load(Ordering::Relaxed),
         measured: *lock(&session.measured),
         time_to_first_trace_s: counts.first_trace.map(|d| d.as_secs_f64()),
         trace_time_share,

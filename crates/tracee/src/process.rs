@@ -264,7 +264,7 @@ mod tests {
         assert_eq!((status.tgid, status.tracer_pid, status.uid), (pid, 0, uid));
         assert!(!is_32_bit(pid).unwrap());
         assert!(start_time(pid).unwrap() > 0);
-        assert!(threads(pid).unwrap().contains(&pid));
+        assert!(threads(pid).unwrap().contains(&pid) && has_thread(pid, pid));
         pidfd_open(pid).unwrap();
         last_cpu(pid).unwrap();
     }
@@ -275,6 +275,7 @@ mod tests {
         let pid = (1 << 22) + 1;
         assert!(Status::read(pid).unwrap_err().is_gone());
         assert!(threads(pid).unwrap_err().is_gone());
+        assert!(!has_thread(pid, pid) && !has_thread(std::process::id() as i32, 1));
         assert!(pidfd_open(pid).unwrap_err().is_gone());
         assert!(stop_all(pid, Options::default()).unwrap_err().is_gone());
         assert!(thread::seize(pid, Options::default()).unwrap_err().is_gone());
