@@ -718,3 +718,19 @@ fn futex_wake(word: &AtomicU32) {
     // SAFETY: the word is live.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_stays_awake_for_longer_looks_more_often() {
+        assert_eq!(pauses(Duration::ZERO), 0);
+        let (short, long) = (pauses(Duration::from_micros(100)), pauses(Duration::from_millis(100)));
+        if std::thread::available_parallelism().is_ok_and(|processors| processors.get() > 1) {
+            assert!(short > 0 && long > short * 100, "{short} and {long}");
+        } else {
+            assert_eq!((short, long), (0, 0));
+        }
+    }
+}

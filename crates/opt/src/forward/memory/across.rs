@@ -12,6 +12,9 @@
 //! Other slots of native frames are locals, and what the compiler had no register for. A callee changes them only through a
 //! pointer that it was given, which is rare; so they are loaded again, and a guard says that what they hold is what they
 //! held. What follows from it (where the operand stack ends, what kind of call it is) is then as constant as before the call.
+//! Where there is nothing yet to compare a local with, what was loaded is a *guess* at what its origin is called: other slots with that origin
+//! are loaded and compared with it, saved ones as well. A local that the callee was to write may still have been known to hold
+//! something from a frame that has gone.
 
 use redmagic_ir::{Abi, Opcode as O, Reg, Snapshot, Type, Value};
 use rustc_hash::FxHashMap;
@@ -37,26 +40,44 @@ pub(super) struct Survived {
 
 /// What a load is expected to give.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Expected {
-    /// A value, if a guard says so.
-    Value(Value),
-    /// Something that has no name yet.
-    Unnamed(Origin),
+pub(super) struct Expected {
+    /// What a guard is to say that it is.
+    value: Option<Value>,
+    /// What it gives a name to then.
+    names: Option<Name>,
+}
+
+/// A value from before a call gets a name.
+#[derive(Debug, Clone, Copy)]
+struct Name {
+    origin: Origin,
+    sure: bool,
 }
 
 /// What values from before the last call are called after it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Names(FxHashMap<Value, (Value, i64)>);
+pub(super) struct Names(FxHashMap<Value, Named>);
+
+/// See [`Names`].
+#[derive(Debug, Clone, Copy)]
+struct Named {
+    now: Value,
+    /// What has to be added.
+    plus: i64,
+    /// Whether the callee cannot have changed it.
+    sure: bool,
+}
 
 impl Names {
-    fn set(&mut self, origin: Origin, now: Value) {
-        self.0.insert(origin.value, (now, origin.plus));
+    fn set(&mut self, Name { origin, sure }: Name, now: Value) {
+        let plus = origin.plus;
+        self.0.insert(origin.value, Named { now, plus, sure });
     }
 
-    /// The value and what has to be added.
-    fn get(&self, origin: Origin) -> Option<(Value, i64)> {
-        let (now, plus) = self.0.get(&origin.value)?;
-        Some((*now, origin.plus.wrapping_sub(*plus)))
+    fn get(&self, origin: Origin) -> Option<Named> {
+        let named = self.0.get(&origin.value)?;
+        let plus = origin.plus.wrapping_sub(named.plus);
+        Some(Named { plus, ..*named })
     }
 }
 
@@ -141,11 +162,11 @@ pub(crate) fn forget(cx: &mut Cx<'_>, snapshot: &Snapshot, abi: Abi) {
         for entry in &mut entries {
             let at = match entry.survived.and_then(|survived| survived.origin) {
                 // From before an earlier call.
-                Some(old) => match before.get(old) {
-                    Some((now, plus)) => {
-                        let at = origin(cx, now);
+                Some(old) => match before.get(old).filter(|named| named.sure) {
+                    Some(named) => {
+                        let at = origin(cx, named.now);
                         Origin {
-                            plus: at.plus.wrapping_add(plus),
+                            plus: at.plus.wrapping_add(named.plus),
                             ..at
                         }
                     }
@@ -180,9 +201,9 @@ pub(crate) fn forget(cx: &mut Cx<'_>, snapshot: &Snapshot, abi: Abi) {
     for value in kept {
         let at = origin(cx, value);
         match cx.memory.names.get(at) {
-            None => cx.memory.names.set(at, value),
-            Some((now, plus)) => {
-                let same = sum(cx, now, plus);
+            None => cx.memory.names.set(Name { origin: at, sure: true }, value),
+            Some(named) => {
+                let same = sum(cx, named.now, named.plus);
                 if same != value {
                     cx.equal.insert(value, same);
                 }
@@ -201,43 +222,45 @@ fn sum(cx: &mut Cx<'_>, value: Value, plus: i64) -> Value {
 pub(super) fn value(cx: &mut Cx<'_>, known: &Known, place: &Place, seen: Option<u128>) -> Option<Value> {
     let survived = known.survived?;
     let whole = (known.disp, known.size) == (place.disp, place.size);
-    let name = match survived.origin {
-        None => Some(known.value),
-        Some(origin) => cx.memory.names.get(origin).map(|(now, plus)| match plus {
-            0 => cx.canonical(now),
-            plus => sum(cx, now, plus),
+    let saved = !survived.checked;
+    let named = survived.origin.and_then(|origin| cx.memory.names.get(origin));
+    let name = match (survived.origin, named) {
+        (None, _) => Some(known.value),
+        (Some(_), None) => None,
+        (Some(_), Some(named)) => Some(match named.plus {
+            0 => cx.canonical(named.now),
+            plus => sum(cx, named.now, plus),
         }),
     };
-    if !survived.checked && name.is_some() {
+    let sure = named.is_none_or(|named| named.sure);
+    if saved && sure && name.is_some() {
         return name;
     }
     if let Some(entries) = cx.memory.known.get_mut(&place.root) {
         entries.retain(|known| !overlap(known.disp, known.size, place.disp, place.size));
     }
-    cx.memory.expected = match (name, survived.origin) {
-        _ if !whole => None,
-        (Some(name), _) => {
-            let held = cx.seen(name).is_some() && cx.seen(name) == seen;
-            (held && cx.checkpoint.is_some()).then_some(Expected::Value(name))
-        }
-        (None, Some(origin)) => Some(Expected::Unnamed(origin)),
-        (None, None) => None,
-    };
+    let held = |name: &Value| cx.seen(*name).is_some() && cx.seen(*name) == seen && cx.checkpoint.is_some();
+    let value = name.filter(held);
+    // The first with its origin, or the first of which it is certain.
+    let gives = survived.origin.filter(|_| name.is_none() || saved && !sure);
+    let names = gives.map(|origin| Name { origin, sure: saved });
+    let expects = whole && (value.is_some() || names.is_some());
+    cx.memory.expected = expects.then_some(Expected { value, names });
     None
 }
 
 /// A load was made that should give this.
 pub(super) fn check(cx: &mut Cx<'_>, loaded: Value, expected: Expected) {
-    match expected {
-        Expected::Unnamed(origin) => cx.memory.names.set(origin, loaded),
-        Expected::Value(value) => {
-            let Some(snapshot) = cx.checkpoint() else { return };
-            if loaded.as_op().is_none() || cx.b.type_of(loaded) != cx.b.type_of(value) {
-                return;
-            }
-            cx.guard_same(loaded, value, snapshot);
-            cx.equal.insert(loaded, value);
-        }
+    if let Some(name) = expected.names {
+        cx.memory.names.set(name, loaded);
+    }
+    if let Some(value) = expected.value
+        && let Some(snapshot) = cx.checkpoint()
+        && loaded.as_op().is_some()
+        && cx.b.type_of(loaded) == cx.b.type_of(value)
+    {
+        cx.guard_same(loaded, value, snapshot);
+        cx.equal.insert(loaded, value);
     }
 }
 
